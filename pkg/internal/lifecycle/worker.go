@@ -1,0 +1,111 @@
+package lifecycle
+
+import (
+	"time"
+
+	"github.com/workersd/workersd/pkg/internal/event"
+	"github.com/workersd/workersd/pkg/spec"
+)
+
+// Wanted is what the list and the operator want, apart from what is.
+type Wanted bool
+
+const (
+	WantedDown Wanted = false
+	WantedUp   Wanted = true
+)
+
+// State is where a worker is.
+type State uint8
+
+const (
+	Down     State = iota // not wanted, nothing lives
+	Starting              // the start was ordered, or the process is not ready yet
+	Up                    // a process works
+	Stopping              // asked to leave; its grace runs
+	Killing               // SIGKILL was ordered, or the main process ended and its tree is being cleared
+	Backoff               // wanted up, waits after a failure
+	Waiting               // wanted up, waits for a task's interval or for admission
+	Done                  // wanted up, but restart= says it is not started again
+)
+
+// States is every state, in order.
+var States = []State{Down, Starting, Up, Stopping, Killing, Backoff, Waiting, Done}
+
+func (s State) String() string {
+	return [...]string{"down", "starting", "up", "stopping", "killing", "backoff", "waiting", "done"}[s]
+}
+
+// Passing reports whether the state must end by itself, so that it has a deadline.
+func (s State) Passing() bool {
+	switch s {
+	case Starting, Stopping, Killing, Backoff, Waiting:
+		return true
+	}
+	return false
+}
+
+// Execution is one piece of work that is being done.
+type Execution struct {
+	ID    string
+	Began time.Time
+}
+
+// Process is one life of a worker: what is in one of its two places. The zero
+// value is an empty place.
+type Process struct {
+	Generation uint64
+	PID        int       // 0 until Spawned
+	State      State     // Starting, Up, Stopping or Killing
+	Since      time.Time // of the state
+	Started    time.Time // Spawn was ordered
+	Deadline   time.Time // of the state; zero where it has none
+
+	Ending     event.Reason // why we end it; empty while nobody does
+	Asked      event.Reason // recycle asked of admission, not yet granted
+	ExitStatus Status       // once it exited
+	HasExited  bool
+	Stuck      bool // SIGKILL did not help
+
+	MaxRequests  int         // jittered, of this generation; 0: none
+	LifeDeadline time.Time   // jittered; zero: none
+	Executions   int         // counted
+	Failed       int         // of them
+	Reported     bool        // it has ever reported an execution
+	Running      []Execution // never changed in place: Step copies
+	LastPing     time.Time
+	StatusText   string
+	SoftSeen     bool // a task passed its soft limit: recorded once
+}
+
+// Living reports whether the place holds a process or the rest of one.
+func (p Process) Living() bool { return p.Generation != 0 }
+
+// Worker is one supervised place of the list, as a value. Step makes the next
+// one; nobody else changes it.
+type Worker struct {
+	Spec     *spec.Worker
+	DrainMax time.Duration // of [manager]; bounds every stop
+	Wanted   Wanted
+	State    State     // of the whole; that of Place[0] while a process lives
+	Since    time.Time // of State
+	Deadline time.Time // the earliest of all that this worker waits for; zero: none
+
+	Generation uint64 // last used; never goes back
+	// Places: the current process, and under overlap its successor while it
+	// starts. The successor moves to Places[0] when the old one is gone.
+	Places [2]Process
+
+	Failures   int          // in a row; resets after a healthy time
+	Restarts   int          // processes that followed another, in all
+	DownReason event.Reason // why it is wanted down
+	LastReason event.Reason // verdict on the process before
+	LastStatus Status
+	RespawnNow bool // a restart is wanted as soon as the place is free
+}
+
+// New is a worker of which no process exists. Generation is the last that an
+// earlier manager may have used.
+func New(s *spec.Worker, drainMax time.Duration, generation uint64) Worker {
+	return Worker{Spec: s, DrainMax: drainMax, Generation: generation}
+}

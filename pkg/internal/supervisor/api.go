@@ -1,0 +1,57 @@
+package supervisor
+
+import (
+	"time"
+
+	"github.com/workersd/workersd/pkg/internal/event"
+	"github.com/workersd/workersd/pkg/internal/lifecycle"
+	"github.com/workersd/workersd/pkg/spec"
+)
+
+// Options are what a supervisor is made of.
+type Options struct {
+	Host Host
+	List spec.List
+	// Record receives every record, on the loop: it must not block. Seq and
+	// Time are set.
+	Record func(event.Record)
+	// Floor is the least generation no earlier manager has used; Reserve is
+	// asked, on the loop and without blocking, to move the floor on disk. It
+	// calls done (from any goroutine) when the new floor is safe.
+	Floor   uint64
+	Reserve func(floor uint64, done func())
+	// StoppedByOperator names workers that stay down until an operator starts
+	// them; OperatorStops is told of every change, on the loop.
+	StoppedByOperator []string
+	OperatorStops     func(names []string)
+}
+
+// Status is one worker in a Snapshot.
+type Status struct {
+	Spec         *spec.Worker
+	Worker       lifecycle.Worker // the whole value; shared, not to be changed
+	OperatorStop bool             // down because an operator said so
+	Removed      bool             // not in the list any more; drains
+}
+
+// Snapshot is all workers at one moment of the loop.
+type Snapshot struct {
+	Time    time.Time
+	Started time.Time // of the manager
+	Manager spec.Manager
+	Files   []string
+	Workers []Status // in the order of the list, removed ones last
+	// FirstRound is true once a first start of every wanted worker was attempted.
+	FirstRound bool
+	Stopping   bool
+}
+
+// Verb is what an operator can ask of workers.
+type Verb string
+
+const (
+	Start   Verb = "start"
+	Stop    Verb = "stop"
+	Restart Verb = "restart"
+	Kill    Verb = "kill"
+)

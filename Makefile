@@ -1,0 +1,67 @@
+# workersd: everything a person types is a target here; `make help` lists them.
+SHELL   := /bin/bash
+GO      ?= go
+PREFIX  ?= /usr
+DESTDIR ?=
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# The programs are static: the same file runs on any Linux of the architecture.
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X github.com/workersd/workersd/pkg/daemon.Version=$(VERSION)'
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/workersd, bin/workersctl and the example worker
+	$(BUILD) -o bin/ ./cmd/... ./deploy/examples/listener
+
+.PHONY: run
+run: build ## the main job in this terminal; Ctrl-C ends it
+	@PATH="$(CURDIR)/bin:$$PATH" exec bin/workersd --config deploy/examples/queues.toml
+
+.PHONY: test
+test: ## everything: checks, tests with the race detector, and the tests in a VM
+	deploy/test/needs.sh
+	$(MAKE) check
+	$(MAKE) test-go
+	$(MAKE) test-vm
+
+.PHONY: test-go
+test-go: build ## tests that need no VM, with the race detector
+	$(GO) test -race -timeout 20m ./...
+	$(GO) test -timeout 20m -run 'Invariants' ./pkg/internal/lifecycle -lifecycle.steps=1000000
+
+.PHONY: test-vm
+test-vm: ## tests in a VM with systemd and cgroup v2 (WORKERSD_VM_SUITE=bookworm: systemd 252)
+	deploy/vm/test.sh
+
+.PHONY: soak
+soak: ## 100 times SIGKILL of the manager, in the VM
+	WORKERSD_SOAK=1 deploy/vm/test.sh -test.run Soak
+
+.PHONY: bench
+bench: build ## side by side with a floor and the supervisors installed here, as ratios
+	deploy/bench/run.sh
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for a minute
+	for t in config:FuzzParse; do $(GO) test -run '^$$' -fuzz "$${t#*:}" -fuzztime 1m "./pkg/internal/$${t%%:*}" || exit 1; done
+	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 1m ./pkg/sdnotify
+
+.PHONY: check
+check: ## format, vet, staticcheck, import levels, tidy
+	@f=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$f" ] || { echo "gofmt would change: $$f" >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test ./pkg/internal/levels
+	$(GO) mod tidy -diff
+	bash -n deploy/test/needs.sh deploy/vm/*.sh .ci/run
+
+.PHONY: install
+install: ## programs, units and directories; DESTDIR and PREFIX as usual
+	$(MAKE) build
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/workersd bin/workersctl
+
+.PHONY: clean
+clean: ## what build made
+	rm -rf bin

@@ -1,0 +1,2 @@
+// Package daemon wires the parts into the program workersd.
+package daemon

@@ -1,0 +1,2 @@
+// Package levels holds the test that imports go downward only.
+package levels

@@ -1,0 +1,193 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// outcome is how an execution ended.
+type outcome uint8
+
+const (
+	ok outcome = iota
+	failed
+	skipped
+)
+
+func (o outcome) String() string { return [...]string{"ok", "fail", "skip"}[o] }
+
+// execution is one call of Run.
+type execution struct {
+	loop *loop
+	slot *slot
+	ctx  context.Context
+	// cancel is called with the lock held or not: context functions of the
+	// worker run on goroutines of their own.
+	cancel context.CancelCauseFunc
+
+	// Protected by loop.mu.
+	id       string // empty before it began
+	timer    *time.Timer
+	abandon  *time.Timer
+	overdue  bool // it outlived its timeout
+	expired  bool // and was told so
+	finished bool
+}
+
+// execute calls Run once. What Run leaves behind, return, panic or Goexit, is
+// reported from the deferred function, which runs in all three.
+func (l *loop) execute(base context.Context, s *slot) (out outcome) {
+	e := &execution{loop: l, slot: s}
+	ctx, cancel := context.WithCancelCause(base)
+	e.ctx, e.cancel = l.context(ctx, e), cancel
+	defer cancel(nil)
+	l.mu.Lock()
+	l.running[e] = struct{}{}
+	s.resting, s.progress = false, time.Now()
+	l.mu.Unlock()
+	if !l.later {
+		e.begin("")
+	}
+	var done, returned bool
+	var err error
+	defer func() {
+		if !returned {
+			err = l.panicked("Run", recover())
+			l.mu.Lock()
+			l.failLocked(err)
+			l.stopLocked()
+			l.mu.Unlock()
+		}
+		out = e.end(done, err)
+	}()
+	done, err = l.w.Run(e.ctx)
+	returned = true
+	return
+}
+
+// begin starts the execution's clock and reports it, once.
+func (e *execution) begin(label string) {
+	l := e.loop
+	l.mu.Lock()
+	if e.id != "" || e.finished {
+		l.mu.Unlock()
+		return
+	}
+	l.lastID++
+	e.id = strconv.FormatUint(l.lastID, 10)
+	if label != "" {
+		e.id += ":" + safeLabel(label)
+	}
+	id := e.id
+	e.slot.progress = time.Now()
+	if l.timeout > 0 {
+		e.timer = time.AfterFunc(l.timeout, e.outlive)
+	}
+	l.mu.Unlock()
+	l.tell("X_WORKERSD_BEGIN="+id, monotonicField())
+}
+
+// safeLabel keeps what is harmless on one line of a log or a table.
+func safeLabel(s string) string {
+	const most = 64
+	if len(s) > most {
+		s = s[:most]
+	}
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("_.:+-@#", r):
+			return r
+		}
+		return '_'
+	}, s)
+}
+
+// outlive runs when the timeout is over. Below a manager its word is waited for:
+// the timeout in our environment may be older than the one in its list.
+func (e *execution) outlive() {
+	l := e.loop
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e.finished {
+		return
+	}
+	e.overdue = true
+	if l.env.managed() && !l.stopped {
+		return
+	}
+	e.expireLocked()
+	l.stopLocked()
+}
+
+// expireLocked tells Run that its time is over, and bounds how long it may take
+// to hear it.
+func (e *execution) expireLocked() {
+	if e.expired || e.finished {
+		return
+	}
+	e.expired = true
+	l := e.loop
+	l.failLocked(ErrTimeout)
+	l.log.Error("execution timed out", slog.String("execution", e.id), slog.Duration("timeout", l.timeout))
+	e.cancel(ErrTimeout)
+	e.abandon = time.AfterFunc(l.abandonAfter, func() {
+		l.log.Error("execution ignores its cancelled context and is abandoned: let Run watch ctx.Done()",
+			slog.String("execution", e.id))
+		l.leave(e.slot)
+	})
+}
+
+// end books what Run returned and reports it.
+func (e *execution) end(done bool, err error) outcome {
+	l := e.loop
+	if err == nil && done || err != nil && panicIn(err) {
+		e.begin("") // BeginLater, and Run did not: it counts all the same
+	}
+	l.endMu.Lock()
+	defer l.endMu.Unlock()
+
+	l.mu.Lock()
+	e.finished = true
+	delete(l.running, e)
+	for _, t := range []*time.Timer{e.timer, e.abandon} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	began, id, out := e.id != "", e.id, ok
+	switch {
+	case err != nil:
+		out = failed
+	case !done:
+		out = skipped
+	}
+	l.reserved--
+	if began && out != skipped {
+		l.counted++
+	}
+	count := l.counted
+	if l.maxRequests > 0 && count >= l.maxRequests {
+		l.stopLocked()
+	}
+	l.room.Broadcast()
+	e.slot.progress = time.Now()
+	l.mu.Unlock()
+
+	if err != nil && !panicIn(err) {
+		l.log.Error("execution failed", slog.String("execution", id), slog.Any("error", err))
+	}
+	if began {
+		l.tell("X_WORKERSD_END="+id, "X_WORKERSD_RESULT="+out.String(),
+			"X_WORKERSD_COUNT="+strconv.Itoa(count), monotonicField())
+	}
+	return out
+}
+
+func panicIn(err error) bool {
+	var p *PanicError
+	return errors.As(err, &p)
+}

@@ -1,0 +1,280 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/workersd/workersd/pkg/internal/event"
+	"github.com/workersd/workersd/pkg/internal/lifecycle"
+	"github.com/workersd/workersd/pkg/spec"
+)
+
+// Leaf is the cgroup of one process of one worker. It is held by descriptors:
+// a name could by now belong to something else.
+type Leaf struct {
+	ID lifecycle.ProcessID
+
+	tree    *Tree
+	dir     int // O_PATH, for clone3 and for everything below
+	current int // memory.current, kept open because it is read most
+	watches []int32
+
+	mu     sync.Mutex // guards what follows, and dir and current against Remove
+	closed bool
+	limits Limits
+	// high is what memory.high holds: the soft limit, a raised tripwire, or
+	// None when it was lifted.
+	high    spec.Bytes
+	fired   bool       // SoftPassed was told
+	pending spec.Bytes // a lower memory.max that waits until less is in use
+
+	running  bool // there has been a process
+	wantsEnd bool // Emptied is to be told
+	pace     pace
+	due      time.Time // of the next look
+	quiet    time.Time // no look before, however many events come
+	stalled  time.Time // last look at the pressure
+
+	events      map[string]int64 // memory.events.local, at the last look
+	base, seen  []int64          // the ancestors' oom counters, see verdict
+	seenAt      time.Time
+	swapPeak    int64
+	stat        map[string]int64 // memory.stat, while there was something to see
+	table       []event.PostMortemProc
+	tableAt     time.Time
+	tableMemory int64
+}
+
+// FD is the directory for CLONE_INTO_CGROUP. It stays open until Remove.
+func (l *Leaf) FD() int { return l.dir }
+
+// Path is where the leaf is in the file system, for a helper that joins it by
+// writing to its cgroup.procs.
+func (l *Leaf) Path() string { return filepath.Join(l.tree.workers, LeafName(l.ID)) }
+
+// newLeaf creates the directory and writes every limit while nothing is charged
+// yet, so that no write reclaims anything.
+func (t *Tree) newLeaf(id lifecycle.ProcessID, lim Limits) (*Leaf, error) {
+	name := LeafName(id)
+	if err := unix.Mkdirat(t.dir, name, 0o755); err != nil {
+		return nil, fmt.Errorf("mkdir %s: %w", filepath.Join(t.workers, name), err)
+	}
+	l := &Leaf{ID: id, tree: t, dir: -1, current: -1, limits: lim, high: lim.Soft, pending: spec.None}
+	err := l.open(name)
+	if err == nil {
+		err = l.configure()
+	}
+	if err != nil {
+		l.close()
+		unix.Unlinkat(t.dir, name, unix.AT_REMOVEDIR)
+		return nil, fmt.Errorf("%s: %w", filepath.Join(t.workers, name), err)
+	}
+	l.base = t.ancestorOOMs()
+	l.seen = slices.Clone(l.base)
+	return l, nil
+}
+
+func (l *Leaf) open(name string) (err error) {
+	l.dir, err = unix.Openat(l.tree.dir, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	l.current, err = unix.Openat(l.dir, "memory.current", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open memory.current: %w", err)
+	}
+	return nil
+}
+
+func (l *Leaf) configure() error {
+	for file, value := range map[string]string{
+		"memory.max":  bytesMax(l.limits.Hard),
+		"memory.high": bytesMax(l.limits.Soft),
+		// A half-dead tree of processes is worse than a dead one.
+		"memory.oom.group": "1",
+	} {
+		if err := writeAt(l.dir, file, value); err != nil {
+			return err
+		}
+	}
+	return l.writeAll(l.limits.changes(fresh))
+}
+
+func (l *Leaf) writeAll(settings []setting) error {
+	for _, s := range settings {
+		if err := l.write(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Leaf) write(s setting) error {
+	if !l.tree.has[s.controller] {
+		return nil // said once for all by Tree.Enforced
+	}
+	err := writeAt(l.dir, s.file, s.value)
+	if errors.Is(err, unix.ENOENT) && s.file == "io.weight" {
+		// The BFQ scheduler has a file, and a smaller range, of its own.
+		s.value = fmt.Sprint(min(max(l.limits.IOWeight, 1), 1000))
+		err = writeAt(l.dir, "io.bfq.weight", s.value)
+	}
+	if err != nil && (!s.optional || !errors.Is(err, unix.ENOENT)) {
+		return fmt.Errorf("%s: %w", s.key, err)
+	}
+	return nil
+}
+
+// Started says that the command runs: what must not bind a helper before the
+// exec is written now, and looking begins.
+func (l *Leaf) Started() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.running = true
+	l.due = l.tree.clock().Add(l.tree.interval())
+	l.tree.kick()
+	if l.limits.PidsMax == 0 {
+		return nil // as the kernel made it
+	}
+	return l.write(l.limits.pids())
+}
+
+// Kill ends everything in the leaf with SIGKILL, at once and whatever forks.
+func (l *Leaf) Kill() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	err := writeAt(l.dir, "cgroup.kill", "1")
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	// Before Linux 5.14: one by one, until no new ones appear.
+	for range 100 {
+		pids, err := l.procs()
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		for _, pid := range pids {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+	return nil
+}
+
+// Procs are the processes in the leaf.
+func (l *Leaf) Procs() ([]int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, nil
+	}
+	return l.procs()
+}
+
+func (l *Leaf) procs() ([]int, error) {
+	s, err := readAt(l.dir, "cgroup.procs")
+	return parsePIDs(s), err
+}
+
+// Contains reports whether a process lives in the leaf or in a cgroup that the
+// worker made below it. known is false when the process is gone.
+func (l *Leaf) Contains(pid int) (in, known bool) {
+	path, ok := PathOf(l.tree.proc, pid)
+	if !ok {
+		return false, false
+	}
+	leaf := l.tree.relative + "/workers/" + LeafName(l.ID)
+	return path == leaf || strings.HasPrefix(path, leaf+"/"), true
+}
+
+// Memory is memory.current, for any goroutine.
+func (l *Leaf) Memory() (spec.Bytes, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return 0, false
+	}
+	n, err := l.readCurrent()
+	return spec.Bytes(n), err == nil
+}
+
+// ProcCount is pids.current, for any goroutine: threads are counted.
+func (l *Leaf) ProcCount() (int, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return 0, false
+	}
+	n, err := readInt(l.dir, "pids.current")
+	return int(n), err == nil
+}
+
+func (l *Leaf) readCurrent() (int64, error) {
+	var b [24]byte
+	n, err := retry(func() (int, error) { return unix.Pread(l.current, b[:], 0) })
+	if err != nil {
+		return 0, fmt.Errorf("read memory.current: %w", err)
+	}
+	return parseInt(string(b[:n]))
+}
+
+// TellEmpty asks for Emptied, once, as soon as nothing lives in the leaf; at
+// once when that is so already.
+func (l *Leaf) TellEmpty() {
+	l.mu.Lock()
+	l.wantsEnd = true
+	l.mu.Unlock()
+	l.checkEmpty()
+}
+
+// checkEmpty tells Emptied when it is wanted and true.
+func (l *Leaf) checkEmpty() {
+	l.mu.Lock()
+	tell := l.wantsEnd && !l.closed && l.empty()
+	if tell {
+		l.wantsEnd = false
+	}
+	l.mu.Unlock()
+	if tell {
+		l.tree.options.Emptied(l)
+	}
+}
+
+func (l *Leaf) empty() bool {
+	s, err := readAt(l.dir, "cgroup.events")
+	return err == nil && parseFlat(s)["populated"] == 0
+}
+
+// Remove takes the leaf away. Nothing may live in it; cgroups that the worker
+// made below it go first.
+func (l *Leaf) Remove() error {
+	l.tree.forget(l)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.close()
+	return removeTree(l.tree.dir, LeafName(l.ID))
+}
+
+func (l *Leaf) close() {
+	l.closed = true
+	for _, fd := range []int{l.dir, l.current} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}

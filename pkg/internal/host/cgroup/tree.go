@@ -1,0 +1,328 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/cgroups/v3/cgroup2"
+	"github.com/containerd/cgroups/v3/cgroup2/stats"
+	"golang.org/x/sys/unix"
+
+	"github.com/workersd/workersd/pkg/internal/lifecycle"
+	"github.com/workersd/workersd/pkg/spec"
+)
+
+// Options are what a tree is made of. The functions are called from the tree's
+// own goroutines; they may wait, and then all looking waits with them.
+type Options struct {
+	Root          Root
+	Proc          string // "/proc"
+	CheckInterval time.Duration
+	Pool          spec.Bytes // [manager] memory_limit
+	// SoftPassed: what the worker holds is above its soft limit; the tripwire
+	// is lifted already.
+	SoftPassed func(l *Leaf, usage, limit spec.Bytes)
+	// Emptied: nothing lives in the leaf; told once after each TellEmpty.
+	Emptied func(l *Leaf)
+	// Problem is something an administrator should read.
+	Problem func(text string)
+}
+
+// Tree is the delegated subtree with the leaves of all workers.
+type Tree struct {
+	options  Options
+	proc     string
+	relative string // of the root, as /proc/PID/cgroup writes it
+	workers  string // ROOT/workers
+	dir      int    // of workers; its lock says that we are the only manager here
+	has      map[string]bool
+	pool     *cgroup2.Manager
+	clock    func() time.Time
+
+	ancestors []int // memory.events.local of workers/, of the root and above
+	inotify   *os.File
+	batches   chan []int32  // watches that fired; nil asks for a rescan
+	wake      chan struct{} // one place: a wake-up says only that something changed
+	done      chan struct{} // closed by Close
+	loops     sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows
+	check    time.Duration
+	poolNext spec.Bytes // a lower pool limit that waits until less is in use
+	poolWait bool
+	leaves   map[*Leaf]bool
+	watched  map[int32]watch
+}
+
+// controllers are those that the layout hands down, where they were given to
+// us. Without memory there is nothing to enforce.
+var controllers = []string{"cpu", "io", "memory", "pids"}
+
+// Open arranges the subtree: the manager into its own leaf, the controllers
+// down to the leaves, the pool's limit. What an earlier manager left is killed.
+func Open(o Options) (*Tree, error) {
+	if o.Proc == "" {
+		o.Proc = "/proc"
+	}
+	t := &Tree{
+		options: o, proc: o.Proc, relative: o.Root.Rel,
+		workers: filepath.Join(o.Root.Path, "workers"), dir: -1,
+		has: map[string]bool{}, clock: time.Now,
+		batches: make(chan []int32, 16), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		check: o.CheckInterval, poolNext: spec.None,
+		leaves: map[*Leaf]bool{}, watched: map[int32]watch{},
+	}
+	if err := t.arrange(); err != nil {
+		t.closeFiles()
+		return nil, err
+	}
+	t.loops.Go(t.readInotify)
+	t.loops.Go(t.loop)
+	return t, nil
+}
+
+func (t *Tree) arrange() error {
+	root := t.options.Root
+	b, err := os.ReadFile(filepath.Join(root.Path, "cgroup.controllers"))
+	if err != nil {
+		return err
+	}
+	var have []string
+	for _, c := range strings.Fields(string(b)) {
+		if slices.Contains(controllers, c) {
+			have = append(have, c)
+			t.has[c] = true
+		}
+	}
+	if !t.has["memory"] {
+		return fmt.Errorf("the memory controller is not delegated to %s (it has: %s)", root.Path, strings.TrimSpace(string(b)))
+	}
+	if root.Own == root.Path {
+		if err := moveSelf(root.Path); err != nil {
+			return err
+		}
+	}
+	if err := t.openWorkers(have); err != nil {
+		return err
+	}
+	if err := t.sweep(); err != nil {
+		return err
+	}
+	t.openAncestors(root.Path)
+	return t.openInotify()
+}
+
+// moveSelf takes the manager out of the root: a cgroup with processes cannot
+// hand controllers down. DelegateSubgroup= would do it, but only from systemd
+// 254 on.
+func moveSelf(root string) error {
+	dir := filepath.Join(root, managerLeaf)
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", dir, err)
+	}
+	defer unix.Close(fd)
+	if err := writeAt(fd, "cgroup.procs", "0"); err != nil {
+		return fmt.Errorf("move to %s: %w", dir, err)
+	}
+	return nil
+}
+
+// openWorkers makes workers/ and enables the controllers. The root is given to
+// containerd as its mount point, so that it does not write above it.
+func (t *Tree) openWorkers(have []string) (err error) {
+	root := t.options.Root.Path
+	if err := os.Mkdir(t.workers, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	t.dir, err = unix.Open(t.workers, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", t.workers, err)
+	}
+	if err := unix.Flock(t.dir, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("%s is in use by another manager: %w", t.workers, err)
+	}
+	leaf, err := cgroup2.Load("/workers/leaf", cgroup2.WithMountpoint(root))
+	if err != nil {
+		return err
+	}
+	if err := leaf.ToggleControllers(have, cgroup2.Enable); err != nil {
+		return fmt.Errorf("hand controllers down from %s (no process may live in it): %w", root, err)
+	}
+	t.pool, err = cgroup2.Load("/workers", cgroup2.WithMountpoint(root))
+	if err != nil {
+		return err
+	}
+	return t.writePool(t.options.Pool)
+}
+
+func (t *Tree) writePool(limit spec.Bytes) error {
+	n := int64(math.MaxInt64) // reads back as "max"; -1 would be refused
+	if limit.Set() {
+		n = int64(limit)
+	}
+	if err := t.pool.Update(&cgroup2.Resources{Memory: &cgroup2.Memory{Max: &n}}); err != nil {
+		return fmt.Errorf("memory_limit: %w", err)
+	}
+	return nil
+}
+
+// sweepWait bounds the wait for what an earlier manager left.
+const sweepWait = 10 * time.Second
+
+// sweep ends what lives in workers/: nobody knows it any more, and each worker
+// would run twice. Under systemd there is never any; with --cgroup-root there
+// may be.
+func (t *Tree) sweep() error {
+	names := subdirs(t.dir, ".")
+	if len(names) == 0 {
+		return nil
+	}
+	if !t.emptyPool() {
+		t.options.Problem(fmt.Sprintf("%s holds processes of an earlier manager: they are killed", t.workers))
+		if err := writeAt(t.dir, "cgroup.kill", "1"); err != nil {
+			return err
+		}
+	}
+	for end := time.Now().Add(sweepWait); !t.emptyPool() && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, name := range names {
+		if err := removeTree(t.dir, name); err != nil {
+			t.options.Problem(fmt.Sprintf("left by an earlier manager: %v", err))
+		}
+	}
+	return nil
+}
+
+func (t *Tree) emptyPool() bool {
+	s, err := readAt(t.dir, "cgroup.events")
+	return err == nil && parseFlat(s)["populated"] == 0
+}
+
+// New makes the leaf of one process with its limits.
+func (t *Tree) New(id lifecycle.ProcessID, lim Limits) (*Leaf, error) {
+	l, err := t.newLeaf(id, lim)
+	if err != nil {
+		return nil, err
+	}
+	t.remember(l)
+	return l, nil
+}
+
+// Enforced reports whether the kernel enforces a key of the worker list here;
+// because says why not.
+func (t *Tree) Enforced(key string) (ok bool, because string) {
+	need := map[string]string{
+		"cpu_max": "cpu", "cpu_weight": "cpu", "io_weight": "io", "pids_max": "pids",
+		"soft_memory_limit": "memory", "hard_memory_limit": "memory", "swap_limit": "memory", "memory_limit": "memory",
+	}[key]
+	if need == "" || t.has[need] {
+		return true, ""
+	}
+	return false, fmt.Sprintf("the %s controller is not delegated to %s", need, t.options.Root.Path)
+}
+
+// Root is the subtree that the tree is in.
+func (t *Tree) Root() Root { return t.options.Root }
+
+// Stat is the full statistics of one leaf, for a person who asks: it opens some
+// twenty files and has no place in sampling.
+func (t *Tree) Stat(id lifecycle.ProcessID) (*stats.Metrics, error) {
+	m, err := cgroup2.Load("/workers/"+LeafName(id), cgroup2.WithMountpoint(t.options.Root.Path))
+	if err != nil {
+		return nil, err
+	}
+	return m.StatFiltered(cgroup2.StatMemory | cgroup2.StatMemoryEvents | cgroup2.StatCPU | cgroup2.StatPids | cgroup2.StatIO)
+}
+
+// Configure applies the [manager] table. It may wait for the kernel to reclaim.
+func (t *Tree) Configure(check time.Duration, pool spec.Bytes) {
+	t.mu.Lock()
+	t.check = check
+	t.poolNext, t.poolWait = pool, true
+	t.mu.Unlock()
+	t.lowerPool(true)
+	t.kick()
+}
+
+// lowerPool writes a new pool limit, unless more is in use: then the kernel
+// would kill at once, and the limit waits until less is.
+func (t *Tree) lowerPool(say bool) {
+	t.mu.Lock()
+	limit, wait := t.poolNext, t.poolWait
+	t.mu.Unlock()
+	if !wait {
+		return
+	}
+	if limit.Set() {
+		used, err := t.poolUsage()
+		if err == nil && used.held() >= limit {
+			if say {
+				t.options.Problem(fmt.Sprintf("memory_limit = %s is less than the workers hold (%s): it waits until they hold less", limit, used.held()))
+			}
+			return
+		}
+	}
+	if err := t.writePool(limit); err != nil {
+		t.options.Problem(err.Error())
+	}
+	t.mu.Lock()
+	t.poolWait = t.poolNext != limit // another one may have come meanwhile
+	t.mu.Unlock()
+}
+
+func (t *Tree) poolUsage() (u usage, err error) {
+	if u.current, err = readInt(t.dir, "memory.current"); err != nil {
+		return u, err
+	}
+	s, err := readAt(t.dir, "memory.stat")
+	u.reclaimable = reclaimable(parseFlat(s))
+	return u, err
+}
+
+func (t *Tree) interval() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.check
+}
+
+// all is the leaves of this moment.
+func (t *Tree) all() []*Leaf {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Keys(t.leaves))
+}
+
+// Close stops looking and gives everything back. Leaves must be gone.
+func (t *Tree) Close() error {
+	close(t.done)
+	t.inotify.Close()
+	t.loops.Wait()
+	t.closeFiles()
+	// Under a unit systemd removes it; under --cgroup-root nobody else would.
+	if err := unix.Rmdir(t.workers); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("rmdir %s: %w", t.workers, err)
+	}
+	return nil
+}
+
+func (t *Tree) closeFiles() {
+	for _, fd := range append(t.ancestors, t.dir) {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+	t.ancestors, t.dir = nil, -1
+}

@@ -26,6 +26,8 @@ var level = map[string]int{
 	"pkg/internal/admission": 2,
 	"pkg/internal/history":   2,
 
+	"pkg/internal/host/epoll": 2, // what notify and logs wait on
+
 	// One matter of the operating system each; the host puts them together.
 	"pkg/internal/host/process": 3,
 	"pkg/internal/host/procmem": 3,

@@ -1,0 +1,2 @@
+// Package epoll tells one goroutine which of many descriptors can be read.
+package epoll

@@ -1,0 +1,2 @@
+// Package notify hears what workers say of themselves.
+package notify

@@ -1,0 +1,2 @@
+// Package logs takes what workers write to standard output and error.
+package logs

@@ -2,8 +2,9 @@ package worker
 
 import (
 	"context"
-	"strings"
 	"time"
+
+	"github.com/workersd/workersd/pkg/sdnotify"
 )
 
 // scope is what the functions below find in a context.
@@ -67,14 +68,13 @@ func Alive(ctx context.Context) {
 // Status shows one line about the worker in the manager's status.
 func Status(ctx context.Context, text string) {
 	if s, ok := scopeOf(ctx); ok {
-		s.loop.tell("STATUS=" + strings.ReplaceAll(text, "\n", " "))
+		s.loop.tell(sdnotify.Status(text))
 	}
 }
 
-// Extend asks the manager for d more, from now on, before it kills a process that
-// is starting or leaving.
+// Extend asks the manager for d more, from now on, for what is under way.
 func Extend(ctx context.Context, d time.Duration) {
 	if s, ok := scopeOf(ctx); ok {
-		s.loop.tell("EXTEND_TIMEOUT_USEC=" + formatMicroseconds(d))
+		s.loop.tell(sdnotify.ExtendTimeout(d))
 	}
 }

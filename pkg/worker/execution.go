@@ -7,18 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/workersd/workersd/pkg/sdnotify"
 )
-
-// outcome is how an execution ended.
-type outcome uint8
-
-const (
-	ok outcome = iota
-	failed
-	skipped
-)
-
-func (o outcome) String() string { return [...]string{"ok", "fail", "skip"}[o] }
 
 // execution is one call of Run.
 type execution struct {
@@ -40,7 +31,7 @@ type execution struct {
 
 // execute calls Run once. What Run leaves behind, return, panic or Goexit, is
 // reported from the deferred function, which runs in all three.
-func (l *loop) execute(base context.Context, s *slot) (out outcome) {
+func (l *loop) execute(base context.Context, s *slot) (out sdnotify.Result) {
 	e := &execution{loop: l, slot: s}
 	ctx, cancel := context.WithCancelCause(base)
 	e.ctx, e.cancel = l.context(ctx, e), cancel
@@ -88,7 +79,7 @@ func (e *execution) begin(label string) {
 		e.timer = time.AfterFunc(l.timeout, e.outlive)
 	}
 	l.mu.Unlock()
-	l.tell("X_WORKERSD_BEGIN="+id, monotonicField())
+	l.tell(sdnotify.Begin(id), sdnotify.Monotonic())
 }
 
 // safeLabel keeps what is harmless on one line of a log or a table.
@@ -142,7 +133,7 @@ func (e *execution) expireLocked() {
 }
 
 // end books what Run returned and reports it.
-func (e *execution) end(done bool, err error) outcome {
+func (e *execution) end(done bool, err error) sdnotify.Result {
 	l := e.loop
 	if err == nil && done || err != nil && panicIn(err) {
 		e.begin("") // BeginLater, and Run did not: it counts all the same
@@ -158,15 +149,18 @@ func (e *execution) end(done bool, err error) outcome {
 			t.Stop()
 		}
 	}
-	began, id, out := e.id != "", e.id, ok
+	if e.expired && err == nil {
+		err = ErrTimeout // whatever it says: it was too late
+	}
+	began, id, out := e.id != "", e.id, sdnotify.OK
 	switch {
 	case err != nil:
-		out = failed
+		out = sdnotify.Fail
 	case !done:
-		out = skipped
+		out = sdnotify.Skip
 	}
 	l.reserved--
-	if began && out != skipped {
+	if began && out != sdnotify.Skip {
 		l.counted++
 	}
 	count := l.counted
@@ -177,12 +171,11 @@ func (e *execution) end(done bool, err error) outcome {
 	e.slot.progress = time.Now()
 	l.mu.Unlock()
 
-	if err != nil && !panicIn(err) {
+	if err != nil && !panicIn(err) && err != ErrTimeout {
 		l.log.Error("execution failed", slog.String("execution", id), slog.Any("error", err))
 	}
 	if began {
-		l.tell("X_WORKERSD_END="+id, "X_WORKERSD_RESULT="+out.String(),
-			"X_WORKERSD_COUNT="+strconv.Itoa(count), monotonicField())
+		l.tell(sdnotify.End(id, out), sdnotify.Count(count), sdnotify.Monotonic())
 	}
 	return out
 }

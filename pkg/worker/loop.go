@@ -6,11 +6,19 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/workersd/workersd/pkg/sdnotify"
 )
+
+// notifier is what the loop needs of sdnotify.
+type notifier interface {
+	Send(message string) error
+	Barrier(ctx context.Context) error
+	Close() error
+}
 
 // loop drives one worker: n slots, each of which does one execution after the
 // other, and one goroutine that waits for them.
@@ -59,9 +67,12 @@ func newLoop(w Worker, opts []Option) (*loop, error) {
 		running:  map[*execution]struct{}{},
 	}
 	l.room = sync.NewCond(&l.mu)
-	if l.notify, err = openNotifier(); err != nil {
-		return nil, err
+	n, err := sdnotify.FromEnvironment()
+	if err != nil {
+		// Nobody there is no reason not to work, as sd_notify(3) has it.
+		l.log.Warn("the manager does not listen", slog.Any("error", err))
 	}
+	l.notify = n
 	return l, nil
 }
 
@@ -69,7 +80,7 @@ func newLoop(w Worker, opts []Option) (*loop, error) {
 // executions, which may finish.
 func (l *loop) run(ctx context.Context) error {
 	l.asked = ctx
-	defer l.notify.close()
+	defer l.notify.Close()
 	unhook := context.AfterFunc(ctx, l.stop)
 	defer unhook()
 	if i, ok := l.w.(Initializer); ok {
@@ -81,19 +92,19 @@ func (l *loop) run(ctx context.Context) error {
 			return fmt.Errorf("init: %w", err)
 		}
 	}
-	l.tell("READY=1")
+	l.tell(sdnotify.Ready)
 	base := context.WithoutCancel(ctx)
 	l.start(base)
 	endWatch := l.watch()
 	defer endWatch()
 	<-l.idle
 
-	l.tell("STOPPING=1")
+	l.tell(sdnotify.Stopping)
 	l.afterRun(base)
 	if l.env.managed() {
 		// The last END must not be read after our exit: it may be the one
 		// that makes the exit a planned one.
-		l.notify.barrier(l.config.barrier)
+		l.barrier(base)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -140,7 +151,7 @@ func (l *loop) reserve(s *slot) bool {
 }
 
 // rest pauses between two executions, no longer than until stop.
-func (l *loop) rest(s *slot, out outcome, took time.Duration) {
+func (l *loop) rest(s *slot, out sdnotify.Result, took time.Duration) {
 	pause := l.pauseAfter(s, out, took)
 	if pause <= 0 {
 		return
@@ -155,15 +166,15 @@ func (l *loop) rest(s *slot, out outcome, took time.Duration) {
 	}
 }
 
-func (l *loop) pauseAfter(s *slot, out outcome, took time.Duration) time.Duration {
+func (l *loop) pauseAfter(s *slot, out sdnotify.Result, took time.Duration) time.Duration {
 	switch {
-	case out == failed:
+	case out == sdnotify.Fail:
 		s.failures, s.skips = s.failures+1, 0
 		return max(doubled(l.failureFirst, s.failures, l.failureMost), l.checkPoint)
 	case l.checkPoint > 0:
 		s.failures, s.skips = 0, 0
 		return l.checkPoint
-	case out == skipped:
+	case out == sdnotify.Skip:
 		s.failures, s.skips = 0, s.skips+1
 		return doubled(l.idleFirst, s.skips, l.idleMost) - took
 	}
@@ -271,11 +282,15 @@ func (l *loop) panicked(in string, v any) *PanicError {
 // tell sends fields to the manager. Nobody there is no error: the worker goes on,
 // as sd_notify(3) has it.
 func (l *loop) tell(fields ...string) {
-	if err := l.notify.send(strings.Join(fields, "\n")); err != nil {
+	if err := l.notify.Send(strings.Join(fields, "\n")); err != nil {
 		l.log.Debug("manager does not listen", slog.Any("error", err))
 	}
 }
 
-func formatMicroseconds(d time.Duration) string {
-	return strconv.FormatInt(d.Microseconds(), 10)
+func (l *loop) barrier(base context.Context) {
+	ctx, cancel := context.WithTimeout(base, l.barrierFor)
+	defer cancel()
+	if err := l.notify.Barrier(ctx); err != nil {
+		l.log.Debug("leaving without an answer", slog.Any("error", err))
+	}
 }

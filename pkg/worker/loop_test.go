@@ -21,7 +21,7 @@ type ear struct {
 	at   []time.Time
 }
 
-func (e *ear) send(m string) error {
+func (e *ear) Send(m string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var fields []string
@@ -34,8 +34,8 @@ func (e *ear) send(m string) error {
 	return nil
 }
 
-func (e *ear) barrier(time.Duration) {}
-func (e *ear) close()                {}
+func (e *ear) Barrier(context.Context) error { return nil }
+func (e *ear) Close() error                  { return nil }
 
 func (e *ear) heard() []string {
 	e.mu.Lock()

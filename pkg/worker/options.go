@@ -19,7 +19,7 @@ type config struct {
 	later                     bool
 	maxRequests               int
 	timeout                   time.Duration
-	barrier                   time.Duration
+	barrierFor                time.Duration
 }
 
 func newConfig(env environment, opts []Option) config {
@@ -32,7 +32,7 @@ func newConfig(env environment, opts []Option) config {
 		idleFirst:    10 * time.Millisecond,
 		idleMost:     time.Second,
 		abandonAfter: 3 * time.Second,
-		barrier:      time.Second,
+		barrierFor:   time.Second,
 	}
 	for _, o := range opts {
 		o(&c)

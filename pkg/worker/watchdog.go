@@ -2,6 +2,8 @@ package worker
 
 import (
 	"time"
+
+	"github.com/workersd/workersd/pkg/sdnotify"
 )
 
 // watch pings the watchdog until the returned function is called.
@@ -17,7 +19,7 @@ func (l *loop) watch() (end func()) {
 		defer t.Stop()
 		for {
 			if l.alive(time.Now()) {
-				l.tell("WATCHDOG=1")
+				l.tell(sdnotify.Watchdog)
 			}
 			select {
 			case <-t.C:

@@ -1,0 +1,2 @@
+// Package systemd is the manager's own talk with systemd.
+package systemd

@@ -75,7 +75,13 @@ type Process struct {
 	Running      []Execution // never changed in place: Step copies
 	LastPing     time.Time
 	StatusText   string
-	SoftSeen     bool // a task passed its soft limit: recorded once
+
+	StopBegan   time.Time  // the stop signal was ordered
+	ExtendedTo  time.Time  // EXTEND_TIMEOUT_USEC moved the deadline there
+	KillOrdered bool       // we ordered SIGKILL while the main process lived
+	SoftUsage   spec.Bytes // when the soft limit was passed; 0: it was not
+	SoftLimit   spec.Bytes
+	Warned      bool // said that it reports no executions
 }
 
 // Living reports whether the place holds a process or the rest of one.
@@ -96,7 +102,9 @@ type Worker struct {
 	// starts. The successor moves to Places[0] when the old one is gone.
 	Places [2]Process
 
+	NextStart  time.Time    // of Backoff and Waiting, and of a successor that failed
 	Failures   int          // in a row; resets after a healthy time
+	Delays     int          // exponent of the back-off; a young clean exit raises it, too
 	Restarts   int          // processes that followed another, in all
 	DownReason event.Reason // why it is wanted down
 	LastReason event.Reason // verdict on the process before

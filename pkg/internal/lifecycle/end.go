@@ -1,0 +1,192 @@
+package lifecycle
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/workersd/workersd/pkg/internal/event"
+	"github.com/workersd/workersd/pkg/spec"
+)
+
+// exited: the main process is gone; what it left behind goes now.
+func (s *step) exited(p *Process, st Status) {
+	if p.HasExited {
+		return
+	}
+	p.HasExited, p.ExitStatus = true, st
+	p.State, p.Since = Killing, s.now
+	p.ExtendedTo = s.now.Add(stuckAfter)
+	s.do(Kill{p.Generation})
+}
+
+// emptied: nothing of the process is left. Only now is its reason decided, its
+// leaf released, and the next generation thought of.
+func (s *step) emptied(p *Process, ev Evidence) {
+	if p.PID == 0 {
+		return
+	}
+	if !p.HasExited {
+		p.HasExited, p.ExitStatus = true, Status{Unknown: true}
+	}
+	end := *p
+	if s.w.Spec.Type == spec.Task && end.ExitStatus.clean() && end.Ending == "" {
+		end.Executions = max(end.Executions, 1)
+	}
+	reason := verdict(s.w.Spec, &end, ev.OOM)
+	s.do(Release{end.Generation})
+	r := event.Record{
+		Kind: event.Gone, Reason: reason, Status: end.ExitStatus.String(), Uptime: s.now.Sub(end.Started),
+		Message: "is not existed any more: " + goneMessage(reason, end.ExitStatus), PostMortem: ev.PostMortem,
+	}
+	if reason == event.SoftMemory {
+		r.Memory, r.MemoryLimit = int64(end.SoftUsage), int64(end.SoftLimit)
+	}
+	if e, ok := end.oldest(); ok {
+		r.Execution, r.ExecutionAge = e.ID, s.now.Sub(e.Began)
+	}
+	s.note(&end, r)
+	successor := p == &s.w.Places[1]
+	*p = Process{}
+	if successor {
+		s.successorFailed()
+		if !s.w.Idle() {
+			return
+		}
+	}
+	s.w.LastReason, s.w.LastStatus = reason, end.ExitStatus
+	s.after(&end, reason)
+}
+
+// after decides what comes after a process that is gone.
+func (s *step) after(end *Process, reason event.Reason) {
+	if s.w.Places[1].Living() { // the successor moves up
+		s.w.Places[0], s.w.Places[1] = s.w.Places[1], Process{}
+		s.w.Restarts++
+		s.w.NextStart, s.w.RespawnNow = time.Time{}, false
+		return
+	}
+	if s.w.Wanted == WantedDown {
+		s.w.Failures, s.w.Delays = 0, 0
+		s.idle(Down, time.Time{})
+		return
+	}
+	life := s.now.Sub(end.Started)
+	healthy := life >= s.w.Spec.RestartReset
+	if healthy || end.Executions > end.Failed {
+		s.w.Delays = 0
+	}
+	switch {
+	case s.w.RespawnNow:
+		s.w.Failures = 0
+		s.again()
+	case reason == event.Finished && s.w.Spec.Restart != spec.RestartAlways && s.w.Spec.Type == spec.Service:
+		s.done()
+	case reason == event.Finished && s.w.Spec.Type == spec.Task:
+		s.w.Failures, s.w.Delays = 0, 0
+		if s.w.Spec.Restart == spec.RestartAlways {
+			s.w.Restarts++
+			s.wait(s.now.Add(s.w.Spec.Interval))
+		} else {
+			s.done()
+		}
+	case reason == event.Finished && (healthy || end.Executions > 0):
+		s.w.Failures = 0
+		s.again()
+	case reason == event.Finished: // young: it backs off without being a failure
+		s.backoff(0)
+	case reason.Planned() && s.w.Spec.Type == spec.Service:
+		s.w.Failures = 0
+		s.again()
+	case s.w.Spec.Restart == spec.RestartNever:
+		s.done()
+	default:
+		if healthy {
+			s.w.Failures = 0
+		}
+		s.w.Failures++
+		if s.w.Spec.Type == spec.Task {
+			s.backoff(s.w.Spec.Interval)
+		} else {
+			s.backoff(0)
+		}
+	}
+}
+
+func (s *step) again() {
+	s.w.Restarts++
+	s.wait(s.now)
+}
+
+func (s *step) backoff(least time.Duration) {
+	s.w.Delays++
+	s.w.Restarts++
+	d := max(delay(s.w.Spec, s.w.Delays, s.w.Generation), least)
+	s.idle(Backoff, s.now.Add(d))
+	s.note(nil, event.Record{Kind: event.BackingOff, Reason: s.w.LastReason, Delay: d,
+		Message: fmt.Sprintf("starts again in %v", d.Round(time.Millisecond))})
+}
+
+func (s *step) done() {
+	s.idle(Done, time.Time{})
+	s.note(nil, event.Record{Kind: event.Ended, Reason: s.w.LastReason,
+		Message: fmt.Sprintf("is not started again (restart = %q)", s.w.Spec.Restart)})
+}
+
+// verdict decides why a process ended: what the counters show, then our own
+// order, then its exit status (DESIGN §5.5).
+func verdict(sp *spec.Worker, p *Process, oom OOM) event.Reason {
+	st := p.ExitStatus
+	if oom != NoOOM && !p.KillOrdered && (st.Signal == spec.Signal(syscall.SIGKILL) || st.Unknown) {
+		switch oom {
+		case OOMLeaf:
+			return event.HardMemory
+		case OOMPool:
+			return event.PoolMemory
+		case OOMUnit:
+			return event.UnitMemory
+		default:
+			return event.HostMemory
+		}
+	}
+	switch {
+	case p.Ending != "":
+		return p.Ending
+	case st.Unknown:
+		return event.Lost
+	case st.Signal == spec.Signal(syscall.SIGKILL):
+		return event.Killed
+	case !st.clean():
+		return event.Crashed
+	case p.MaxRequests > 0 && p.Executions >= p.MaxRequests:
+		return event.MaxRequests
+	case p.Asked != "":
+		return p.Asked
+	}
+	return event.Finished
+}
+
+// clean is what systemd calls a clean exit: code 0, or one of the signals that
+// ask a program to leave (systemd.service(5), SuccessExitStatus=).
+func (s Status) clean() bool {
+	switch syscall.Signal(s.Signal) {
+	case 0:
+		return !s.Unknown && s.Code == 0
+	case syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE:
+		return true
+	}
+	return false
+}
+
+// String is "exit 3", "signal SIGKILL" or "unknown".
+func (s Status) String() string {
+	switch {
+	case s.Unknown:
+		return "unknown"
+	case s.Signal != 0 && s.Core:
+		return "signal " + s.Signal.String() + " (core dumped)"
+	case s.Signal != 0:
+		return "signal " + s.Signal.String()
+	}
+	return fmt.Sprintf("exit %d", s.Code)
+}

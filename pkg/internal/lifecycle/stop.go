@@ -1,0 +1,162 @@
+package lifecycle
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/workersd/workersd/pkg/internal/event"
+	"github.com/workersd/workersd/pkg/spec"
+)
+
+// How long SIGKILL may take before a process is called stuck, and how often it
+// is killed again after that.
+const (
+	stuckAfter = 10 * time.Second
+	stuckAgain = 30 * time.Second
+)
+
+// urgency orders the reasons that admission decides about: a more urgent one
+// takes the place of one that still waits.
+func urgency(r event.Reason) int {
+	switch r {
+	case event.SoftMemory:
+		return 4
+	case event.MaxRequests:
+		return 3
+	case event.MaxLifetime:
+		return 2
+	case event.Reloaded:
+		return 1
+	}
+	return 0
+}
+
+// ask asks admission for a replacement that can wait, once per process and reason.
+func (s *step) ask(p *Process, reason event.Reason) {
+	if p.Ending != "" || p.HasExited || urgency(reason) <= urgency(p.Asked) {
+		return
+	}
+	p.Asked = reason
+	if p == &s.w.Places[0] {
+		s.do(AskRecycle{reason})
+	}
+}
+
+func (s *step) recycleGranted() {
+	p := &s.w.Places[0]
+	if p.Living() && p.Asked != "" && p.Ending == "" && !p.HasExited {
+		s.recycle(p, p.Asked)
+	}
+}
+
+// recycle begins a planned replacement: at once, or under overlap with the
+// start of its successor.
+func (s *step) recycle(p *Process, reason event.Reason) {
+	s.w.RespawnNow = true
+	if s.w.Spec.Overlap == spec.OverlapReady && s.w.Spec.Type == spec.Service {
+		p.Asked = reason
+		if second := &s.w.Places[1]; !second.Living() {
+			s.spawn(second)
+		}
+		return
+	}
+	s.stop(p, reason, s.w.Spec.StopSignal)
+}
+
+// stop asks a process to leave.
+func (s *step) stop(p *Process, reason event.Reason, sig spec.Signal) {
+	p.Ending = reason
+	p.State, p.Since, p.StopBegan = Stopping, s.now, s.now
+	p.ExtendedTo = time.Time{}
+	r := event.Record{Kind: event.Recycling, Reason: reason, Message: endMessage(s.w.Spec, p, reason, s.now)}
+	if s.w.Wanted == WantedDown {
+		r.Kind = event.Stopping
+	}
+	if reason == event.SoftMemory {
+		r.Memory, r.MemoryLimit = int64(p.SoftUsage), int64(p.SoftLimit)
+	}
+	if e, ok := p.oldest(); ok {
+		r.Execution, r.ExecutionAge = e.ID, s.now.Sub(e.Began)
+	}
+	s.note(p, r)
+	if p.PID != 0 { // otherwise as soon as it is Spawned
+		s.do(Signal{p.Generation, sig})
+	}
+}
+
+// kill ends the tree at once.
+func (s *step) kill(p *Process) {
+	if !p.HasExited {
+		p.KillOrdered = true
+		s.note(p, event.Record{Kind: event.Killing, Reason: p.Ending, Message: "did not leave in time, SIGKILL"})
+	}
+	p.State, p.Since = Killing, s.now
+	p.ExtendedTo = s.now.Add(stuckAfter)
+	s.do(Kill{p.Generation})
+}
+
+func (s *step) stuck(p *Process) {
+	if !p.Stuck {
+		p.Stuck = true
+		s.note(p, event.Record{Kind: event.Stuck, Reason: p.Ending, Message: "does not go away after SIGKILL (uninterruptible sleep?): not started again before it is gone"})
+	}
+	p.ExtendedTo = s.now.Add(stuckAgain)
+	s.do(Kill{p.Generation})
+}
+
+// timeout replaces a process of which one execution outlived its time.
+func (s *step) timeout(p *Process, e Execution) {
+	sig := s.w.Spec.TimeoutSignal
+	if sig == 0 {
+		sig = s.w.Spec.StopSignal
+	}
+	s.w.RespawnNow = s.w.Wanted == WantedUp && s.w.Spec.Type == spec.Service
+	s.stop(p, event.Timeout, sig)
+}
+
+// watchdog ends a process as systemd would: SIGABRT, for a stack or a core.
+func (s *step) watchdog(p *Process, why string) {
+	if p.Ending != "" || p.HasExited || s.w.Spec.Watchdog == 0 && why == "" {
+		return
+	}
+	sig := s.w.Spec.TimeoutSignal
+	if sig == 0 {
+		sig = spec.Signal(syscall.SIGABRT)
+	}
+	p.StatusText = why
+	s.stop(p, event.Watchdog, sig)
+}
+
+func (s *step) extended(p *Process, by time.Duration) {
+	switch p.State {
+	case Starting, Stopping:
+		if at := s.now.Add(by); at.After(p.ExtendedTo) {
+			p.ExtendedTo = at
+		}
+	}
+}
+
+func (s *step) softMemory(p *Process, ev SoftMemoryPassed) {
+	if p.SoftUsage != 0 || p.HasExited {
+		return // said once
+	}
+	p.SoftUsage, p.SoftLimit = ev.Usage, ev.Limit
+	if s.w.Spec.Type == spec.Task {
+		s.note(p, event.Record{Kind: event.Warning, Reason: event.SoftMemory, Memory: int64(ev.Usage), MemoryLimit: int64(ev.Limit),
+			Message: "is above its soft memory limit; a task is let run"})
+		return
+	}
+	s.ask(p, event.SoftMemory)
+}
+
+func (s *step) hardMemory(p *Process, ev HardMemoryPassed) {
+	if p.HasExited || p.State == Killing {
+		return
+	}
+	p.Ending = event.HardMemory
+	p.KillOrdered = true
+	s.note(p, event.Record{Kind: event.Killing, Reason: event.HardMemory, Memory: int64(ev.Usage), MemoryLimit: int64(ev.Limit),
+		Message: hardMessage(ev)})
+	p.State, p.Since, p.ExtendedTo = Killing, s.now, s.now.Add(stuckAfter)
+	s.do(Kill{p.Generation})
+}

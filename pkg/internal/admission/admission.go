@@ -1,0 +1,59 @@
+// Package admission decides who may start or recycle now.
+package admission
+
+import (
+	"slices"
+
+	"github.com/workersd/workersd/pkg/internal/event"
+	"github.com/workersd/workersd/pkg/spec"
+)
+
+// Starts is how many more processes may be started while inFlight of them are
+// between their start and being up.
+func Starts(inFlight int, m spec.Manager) int {
+	if m.MaxStarting <= 0 {
+		return int(^uint(0) >> 1)
+	}
+	return max(0, m.MaxStarting-inFlight)
+}
+
+// Asked is a worker that asks to be recycled.
+type Asked struct {
+	Name   string
+	Reason event.Reason
+	Seq    uint64 // in the order of asking
+}
+
+// Recycles picks who of an entry may be recycled now, the most urgent first,
+// the longest waiting among equals. Size is the number of the entry's workers,
+// recycling how many of them are being replaced already.
+func Recycles(limit spec.Share, size, recycling int, asked []Asked) []string {
+	room := len(asked)
+	if limit.N > 0 {
+		n := limit.N
+		if limit.Percent {
+			n = max(1, size*limit.N/100) // a small entry must get through, too
+		}
+		room = min(room, max(0, n-recycling))
+	}
+	if room == 0 {
+		return nil
+	}
+	order := slices.Clone(asked)
+	slices.SortFunc(order, func(a, b Asked) int {
+		if d := rank(a.Reason) - rank(b.Reason); d != 0 {
+			return d
+		}
+		return int(a.Seq) - int(b.Seq)
+	})
+	names := make([]string, room)
+	for i := range names {
+		names[i] = order[i].Name
+	}
+	return names
+}
+
+// rank orders reasons by urgency, the most urgent first.
+func rank(r event.Reason) int {
+	return slices.Index([]event.Reason{event.SoftMemory, event.MaxRequests, event.MaxLifetime, event.Reloaded}, r)
+}

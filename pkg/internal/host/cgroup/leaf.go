@@ -33,6 +33,7 @@ type Leaf struct {
 	// None when it was lifted.
 	high    spec.Bytes
 	fired   bool       // SoftPassed was told
+	liftBy  time.Time  // when the tripwire goes then, if nobody signals before
 	pending spec.Bytes // a lower memory.max that waits until less is in use
 
 	running  bool // there has been a process
@@ -41,6 +42,8 @@ type Leaf struct {
 	due      time.Time // of the next look
 	quiet    time.Time // no look before, however many events come
 	stalled  time.Time // last look at the pressure
+	// Page cache was at the tripwire from cacheFrom on and last at cacheSeen.
+	cacheFrom, cacheSeen time.Time
 
 	events      map[string]int64 // memory.events.local, at the last look
 	base, seen  []int64          // the ancestors' oom counters, see verdict

@@ -9,10 +9,19 @@ import (
 )
 
 const (
-	// cacheQuiet is the pause after a look that found page cache at the
-	// tripwire: a reader of files sets it off again every ten milliseconds, and
-	// the kernel's brake bounds what can happen in between.
-	cacheQuiet = 100 * time.Millisecond
+	// Page cache at the tripwire sets it off again every ten milliseconds. How
+	// long such events are left alone follows from the room that is left.
+	quietLeast, quietMost = 10 * time.Millisecond, 100 * time.Millisecond
+	// cacheFor is how long page cache may sit at the tripwire without a break
+	// before the tripwire makes room for it, half-way to the hard limit.
+	cacheFor = time.Second
+	// fenced is how long a worker that passed its soft limit is fenced until its
+	// stop signal is on the way. Without the fence a busy machine would signal
+	// late, and find the worker far above its limit.
+	fenced = 500 * time.Millisecond
+	// handling is how long the fence stays after that signal: a program that
+	// handles it in another thread would run ahead of itself at full speed.
+	handling = 50 * time.Millisecond
 	// pressureEvery is how often the kernel computes its averages anew.
 	pressureEvery = 2 * time.Second
 	// tableEvery bounds how often the processes of a leaf are listed.
@@ -65,12 +74,15 @@ func (l *Leaf) inspect(now time.Time) (passed bool, held spec.Bytes) {
 		u.reclaimable = reclaimable(stat)
 		l.list(now, u.current)
 		if u.held() > soft {
-			l.lift(spec.None)
-			l.fired, passed = true, true
+			l.lift(fence(soft, l.limits.Hard))
+			l.fired, l.liftBy, passed = true, now.Add(fenced), true
 		} else {
-			l.quiet = now.Add(cacheQuiet)
-			l.easeStall(now)
+			l.quiet = now.Add(min(max(l.pace.reach(float64(soft-u.held())), quietLeast), quietMost))
+			l.ease(now)
 		}
+	}
+	if l.fired && l.high.Set() && !now.Before(l.liftBy) {
+		l.lift(spec.None)
 	}
 	if l.pending.Set() && spec.Bytes(u.current) < l.pending {
 		if writeAt(l.dir, "memory.max", bytesMax(l.pending)) == nil {
@@ -90,15 +102,12 @@ func (l *Leaf) wait() time.Duration {
 	limit := l.limits.Hard
 	longest := check
 	switch {
+	case l.fired && l.high.Set():
+		return l.liftBy.Sub(l.tree.clock())
 	case l.pending.Set():
 		return check
 	case l.limits.Soft.Set() && !l.fired && l.high == l.limits.Soft:
-		// Armed: the kernel is the guard. While cache sits at the tripwire, a
-		// stall is looked for.
-		if !l.quiet.IsZero() && l.tree.clock().Sub(l.quiet) < pressureEvery {
-			return pressureEvery
-		}
-		return rare
+		return rare // armed: the kernel is the guard, and tells us
 	case l.limits.Soft.Set() && !l.fired:
 		limit = l.limits.Soft // the tripwire was raised: reading takes its place
 	case !l.limits.Soft.Set():
@@ -128,6 +137,20 @@ func (l *Leaf) usage() (u usage, err error) {
 	return u, nil
 }
 
+// Signalled says that the worker was sent a signal to leave: from here on it
+// needs its memory to finish its work, and the tripwire goes.
+func (l *Leaf) Signalled() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || !l.fired || !l.high.Set() {
+		return
+	}
+	if by := l.tree.clock().Add(handling); by.Before(l.liftBy) {
+		l.liftBy, l.due = by, by
+		l.tree.kick()
+	}
+}
+
 // lift raises memory.high, to nothing for None.
 func (l *Leaf) lift(to spec.Bytes) {
 	if writeAt(l.dir, "memory.high", bytesMax(to)) == nil {
@@ -135,20 +158,32 @@ func (l *Leaf) lift(to spec.Bytes) {
 	}
 }
 
-// easeStall raises the tripwire of a worker that stands still on it though it
-// is its page cache that reaches it: some work cannot do with less cache.
-func (l *Leaf) easeStall(now time.Time) {
-	if now.Sub(l.stalled) < pressureEvery || !l.high.Set() {
+// ease raises the tripwire of a worker whose page cache reaches it time and
+// again, or that stands still on it: some work cannot do with less cache.
+func (l *Leaf) ease(now time.Time) {
+	if now.Sub(l.cacheSeen) > pressureEvery {
+		l.cacheFrom = now
+	}
+	l.cacheSeen = now
+	if !l.high.Set() || (now.Sub(l.cacheFrom) < cacheFor && !l.stalls(now)) {
 		return
+	}
+	l.lift(raised(l.high, l.limits.Hard))
+	l.cacheFrom = now
+}
+
+// stalls reports whether everything in the leaf waits for memory too often.
+func (l *Leaf) stalls(now time.Time) bool {
+	if now.Sub(l.stalled) < pressureEvery {
+		return false
 	}
 	l.stalled = now
 	s, err := readAt(l.dir, "memory.pressure")
 	if err != nil {
-		return // a kernel without PSI
+		return false // a kernel without PSI
 	}
-	if full, ok := parseFull10(s); ok && full > fullStall {
-		l.lift(raised(l.high, l.limits.Hard))
-	}
+	full, ok := parseFull10(s)
+	return ok && full > fullStall
 }
 
 // readEvents takes in memory.events.local. When the limits begin to bite, the
@@ -159,6 +194,9 @@ func (l *Leaf) readEvents(now time.Time) {
 		return
 	}
 	events := parseFlat(s)
+	if events["oom_kill"] > 0 {
+		return // what can be seen now is what the kernel is taking apart
+	}
 	if !maps.Equal(events, l.events) && now.Sub(l.tableAt) >= tableEvery {
 		n, _ := l.readCurrent()
 		l.list(now, n)
@@ -198,9 +236,15 @@ func (l *Leaf) list(now time.Time, current int64) {
 	if err != nil || len(pids) == 0 {
 		return
 	}
-	if table := processTable(l.tree.proc, pids); len(table) > 0 {
-		l.table, l.tableAt, l.tableMemory = table, now, current
+	table := processTable(l.tree.proc, pids)
+	if len(table) == 0 || table[0].RSS == 0 {
+		return
 	}
+	// Killed while the list was made: half of it would be a list of the dead.
+	if s, err := readAt(l.dir, "memory.events.local"); err == nil && parseFlat(s)["oom_kill"] > 0 && l.table != nil {
+		return
+	}
+	l.table, l.tableAt, l.tableMemory = table, now, current
 }
 
 // pressureText is memory.pressure on one line.

@@ -27,8 +27,8 @@ type Options struct {
 	Proc          string // "/proc"
 	CheckInterval time.Duration
 	Pool          spec.Bytes // [manager] memory_limit
-	// SoftPassed: what the worker holds is above its soft limit; the tripwire
-	// is lifted already.
+	// SoftPassed: what the worker holds is above its soft limit. The tripwire is
+	// lifted after Signalled, or by itself in half a second.
 	SoftPassed func(l *Leaf, usage, limit spec.Bytes)
 	// Emptied: nothing lives in the leaf; told once after each TellEmpty.
 	Emptied func(l *Leaf)

@@ -44,6 +44,17 @@ func raised(tripwire, hard spec.Bytes) spec.Bytes {
 	return tripwire + (hard-tripwire)/2
 }
 
+// fence is where memory.high goes when the soft limit was passed, until the
+// worker handles its stop signal: close enough that nothing runs away, far
+// enough that the way there costs nothing.
+func fence(soft, hard spec.Bytes) spec.Bytes {
+	room := max(soft/50, spec.MiB)
+	if hard.Set() {
+		room = min(room, (hard-soft)/4)
+	}
+	return soft + room
+}
+
 const (
 	// rare is how often an armed leaf is read at least: the kernel watches.
 	rare = time.Minute
@@ -67,15 +78,18 @@ func (p *pace) saw(now time.Time, usage spec.Bytes) {
 }
 
 // next is how long the leaf may go unread: half the time in which it could
-// reach limit, at most longest. Half, because growth may quicken.
+// reach limit, because growth may quicken; at most longest.
 func (p *pace) next(limit spec.Bytes, longest time.Duration) time.Duration {
 	if !limit.Set() || p.fastest <= 0 {
 		return longest
 	}
-	room := max(float64(limit-p.usage), 0)
-	s := room / p.fastest / 2
-	if s >= longest.Seconds() {
-		return longest
+	return min(max(p.reach(float64(limit-p.usage)), soonest), longest)
+}
+
+// reach is half the time in which room could be filled.
+func (p *pace) reach(room float64) time.Duration {
+	if p.fastest <= 0 {
+		return rare
 	}
-	return min(max(time.Duration(s*float64(time.Second)), soonest), longest)
+	return time.Duration(min(max(room, 0)/p.fastest/2, rare.Seconds()) * float64(time.Second))
 }

@@ -27,7 +27,8 @@ const SendTimeout = 5 * time.Second
 // succeeds: the worker runs without a manager. It may be used by several
 // goroutines.
 type Notifier struct {
-	path string // of the socket; "" where lines go to a pipe
+	path     string // of the socket; "" where lines go to a pipe
+	patience time.Duration
 
 	mu     sync.Mutex // guards what follows
 	fd     int
@@ -63,7 +64,7 @@ func Dial(path string) (*Notifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Notifier{path: path, fd: fd}, nil
+	return &Notifier{path: path, patience: SendTimeout, fd: fd}, nil
 }
 
 // OnPipe writes messages as lines to an inherited pipe. Close leaves fd open.
@@ -76,7 +77,7 @@ func OnPipe(fd int) (*Notifier, error) {
 		return nil, fmt.Errorf("%s=%d is not a pipe", PipeVariable, fd)
 	}
 	unix.CloseOnExec(fd)
-	return &Notifier{fd: fd}, nil
+	return &Notifier{patience: SendTimeout, fd: fd}, nil
 }
 
 func connect(path string) (int, error) {
@@ -184,7 +185,7 @@ func (n *Notifier) send(rights []byte) error {
 		case err == unix.EINTR:
 		case err == unix.EAGAIN:
 			if deadline.IsZero() {
-				deadline = time.Now().Add(SendTimeout)
+				deadline = time.Now().Add(n.patience)
 			}
 			if err := n.await(deadline); err != nil {
 				return fmt.Errorf("notify socket %s: %w", n.path, err)
@@ -214,7 +215,7 @@ func (n *Notifier) writeLines() error {
 	}
 	// The pipe itself may be blocking, and its flags are shared with the
 	// worker's children. Once there is room for a page, a write does not wait.
-	if err := n.await(time.Now().Add(SendTimeout)); err != nil {
+	if err := n.await(time.Now().Add(n.patience)); err != nil {
 		return fmt.Errorf("notify pipe %d: %w", n.fd, err)
 	}
 	for {
@@ -235,7 +236,7 @@ func (n *Notifier) await(deadline time.Time) error {
 	for {
 		left := time.Until(deadline)
 		if left <= 0 {
-			return fmt.Errorf("the manager has not read for %v: %w", SendTimeout, os.ErrDeadlineExceeded)
+			return fmt.Errorf("the manager has not read for %v: %w", n.patience, os.ErrDeadlineExceeded)
 		}
 		k, err := unix.Poll(p, int(left.Milliseconds())+1)
 		if err == unix.EINTR {

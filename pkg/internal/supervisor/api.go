@@ -44,6 +44,8 @@ type Snapshot struct {
 	// FirstRound is true once a first start of every wanted worker was attempted.
 	FirstRound bool
 	Stopping   bool
+	// StoppingUntil is the latest deadline of what still lives while stopping.
+	StoppingUntil time.Time
 }
 
 // Verb is what an operator can ask of workers.

@@ -1,0 +1,331 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/workersd/workersd/pkg/internal/host/guard"
+	"github.com/workersd/workersd/pkg/internal/host/logs"
+	"github.com/workersd/workersd/pkg/internal/host/notify"
+	"github.com/workersd/workersd/pkg/internal/host/process"
+	"github.com/workersd/workersd/pkg/internal/lifecycle"
+	"github.com/workersd/workersd/pkg/internal/supervisor"
+	"github.com/workersd/workersd/pkg/spec"
+)
+
+// Options are what a host is made of.
+type Options struct {
+	NotifyDir string // for the workers' notify sockets
+	Logs      logs.Options
+	Log       *slog.Logger
+	Manager   spec.Manager
+	Guard     *guard.Link // nil: none
+	// Cgroups says how to find the delegated root; nil: do not look, limits are
+	// sampled because SampledBecause.
+	Cgroups        *Cgroups
+	SampledBecause string
+}
+
+// Enforcement is how memory limits work here.
+type Enforcement struct {
+	Kernel  bool
+	Because string // why not the kernel, or where the delegated root is
+}
+
+// Word is the word for it in status, JSON and metrics.
+func (e Enforcement) Word() string {
+	if e.Kernel {
+		return "kernel"
+	}
+	return "sampled"
+}
+
+// Host is Linux. Its orders return at once; see supervisor.Host.
+type Host struct {
+	o       Options
+	events  chan supervisor.HostEvent // bounded: who reports waits while the loop is busy
+	closing chan struct{}
+	queues  *queues
+	table   *process.Table
+	spawner *process.Spawner
+	users   process.Users
+	notify  *notify.Hub
+	logs    *logs.Hub
+	hold    enforcer
+	how     Enforcement
+
+	mu    sync.RWMutex // guards procs
+	procs map[lifecycle.ProcessID]*proc
+}
+
+var _ supervisor.Host = (*Host)(nil)
+
+// proc is one process, from the order to start it until it is released.
+type proc struct {
+	id     lifecycle.ProcessID
+	worker *spec.Worker
+	// told is closed once Spawned was reported: nothing else about the process
+	// may come before it.
+	told chan struct{}
+
+	mu     sync.Mutex // guards all below
+	holder holder     // nil before there is one
+	pid    int        // 0 before the start and after the end
+	main   int        // MAINPID: who is signalled, where it is another
+	exited bool
+}
+
+// New makes the machine ready. Close ends it.
+func New(o Options) (*Host, error) {
+	h := &Host{
+		o: o, events: make(chan supervisor.HostEvent, 256), closing: make(chan struct{}),
+		queues: newQueues(), procs: map[lifecycle.ProcessID]*proc{},
+	}
+	if err := process.BecomeSubreaper(); err != nil {
+		return nil, fmt.Errorf("cannot become a subreaper: %w", err)
+	}
+	var err error
+	h.notify, err = notify.NewHub(notify.Options{Dir: o.NotifyDir, Deliver: h.said, Member: h.member})
+	if err != nil {
+		return nil, fmt.Errorf("notify sockets: %w", err)
+	}
+	h.logs, err = logs.NewHub(o.Logs)
+	if err != nil {
+		h.notify.Shutdown()
+		return nil, fmt.Errorf("workers' output: %w", err)
+	}
+	h.table = process.NewTable()
+	h.spawner = process.NewSpawner(h.table)
+	h.hold, h.how = h.enforcer()
+	return h, nil
+}
+
+// enforcer chooses the kernel where it may, and says why not.
+func (h *Host) enforcer() (enforcer, Enforcement) {
+	r := reports{
+		soft: func(id lifecycle.ProcessID, usage, limit spec.Bytes) {
+			h.report(id, lifecycle.SoftMemoryPassed{Generation: id.Generation, Usage: usage, Limit: limit})
+		},
+		hard: func(id lifecycle.ProcessID, usage, limit spec.Bytes) {
+			h.report(id, lifecycle.HardMemoryPassed{Generation: id.Generation, Usage: usage, Limit: limit})
+		},
+		gone: func(id lifecycle.ProcessID, ev lifecycle.Evidence) {
+			h.report(id, lifecycle.Emptied{Generation: id.Generation, Evidence: ev})
+		},
+		problem: func(text string) { h.o.Log.Warn(text) },
+	}
+	because := h.o.SampledBecause
+	if h.o.Cgroups != nil {
+		k, where, err := newKernel(*h.o.Cgroups, h.o.Manager, r)
+		if err == nil {
+			return k, Enforcement{true, where}
+		}
+		because = err.Error()
+	}
+	return newSampled(h.table, h.o.Manager, r), Enforcement{false, because}
+}
+
+// Events is where the host answers.
+func (h *Host) Events() <-chan supervisor.HostEvent { return h.events }
+
+// Enforcement says how memory limits work here.
+func (h *Host) Enforcement() Enforcement { return h.how }
+
+// Enforced says of a key of the worker list whether it works here, and why not.
+func (h *Host) Enforced(key string) (bool, string) { return h.hold.enforced(key) }
+
+// Memory is what a process's tree uses now. Any goroutine may ask.
+func (h *Host) Memory(id lifecycle.ProcessID) (spec.Bytes, bool) {
+	p := h.find(id)
+	if p == nil || p.hold() == nil {
+		return 0, false
+	}
+	select {
+	case <-p.told:
+		return p.hold().memory()
+	default:
+		return 0, false
+	}
+}
+
+// Owner is the worker that a process belongs to. Any goroutine may ask.
+func (h *Host) Owner(pid int) (worker string, ok bool) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for id, p := range h.procs {
+		if p.hold() == nil {
+			continue
+		}
+		if in, known := p.hold().contains(pid); known && in {
+			return id.Worker, true
+		}
+	}
+	return "", false
+}
+
+// Reopen makes log files be opened anew.
+func (h *Host) Reopen() { h.logs.Reopen() }
+
+func (h *Host) find(id lifecycle.ProcessID) *proc {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.procs[id]
+}
+
+// report sends one event; while the loop is busy the reporter waits.
+func (h *Host) report(id lifecycle.ProcessID, ev lifecycle.Event) {
+	select {
+	case h.events <- supervisor.HostEvent{Worker: id.Worker, Event: ev}:
+	case <-h.closing:
+	}
+}
+
+// said is what a process says of itself, after it was reported as spawned.
+func (h *Host) said(id lifecycle.ProcessID, ev lifecycle.Event) {
+	p := h.find(id)
+	if p == nil {
+		return
+	}
+	select {
+	case <-p.told:
+	case <-h.closing:
+		return
+	}
+	if m, ok := ev.(lifecycle.MainPIDChanged); ok {
+		p.mu.Lock()
+		p.main = m.PID
+		p.mu.Unlock()
+	}
+	h.report(id, ev)
+}
+
+func (h *Host) member(id lifecycle.ProcessID, pid int) notify.Membership {
+	p := h.find(id)
+	if p == nil || p.hold() == nil {
+		return notify.Unknown
+	}
+	switch in, known := p.hold().contains(pid); {
+	case !known:
+		return notify.Unknown
+	case in:
+		return notify.Member
+	}
+	if owner, ok := h.Owner(pid); ok && owner != id.Worker {
+		return notify.Foreign
+	}
+	return notify.Unknown
+}
+
+// Configure applies the [manager] table.
+func (h *Host) Configure(m spec.Manager) {
+	h.queues.add("", func() { h.hold.configure(m) })
+}
+
+// Signal sends sig to the main process.
+func (h *Host) Signal(id lifecycle.ProcessID, sig spec.Signal) {
+	h.queues.add(id.Worker, func() {
+		p := h.find(id)
+		if p == nil || p.hold() == nil {
+			return
+		}
+		p.mu.Lock()
+		pid, main := p.pid, p.main
+		p.mu.Unlock()
+		if pid == 0 {
+			return
+		}
+		p.hold().signalled()
+		if main != 0 && main != pid {
+			if in, known := p.hold().contains(main); known && in {
+				syscall.Kill(main, syscall.Signal(sig))
+				return
+			}
+		}
+		h.table.Signal(pid, syscall.Signal(sig))
+	})
+}
+
+// Kill ends the whole tree.
+func (h *Host) Kill(id lifecycle.ProcessID) {
+	h.queues.add(id.Worker, func() {
+		p := h.find(id)
+		if p == nil || p.hold() == nil {
+			return
+		}
+		p.hold().kill()
+		p.mu.Lock()
+		exited := p.exited
+		p.mu.Unlock()
+		if exited {
+			p.hold().tellEmpty()
+		}
+	})
+}
+
+// Update applies live limits.
+func (h *Host) Update(id lifecycle.ProcessID, w *spec.Worker) {
+	h.queues.add(id.Worker, func() {
+		if p := h.find(id); p != nil && p.hold() != nil {
+			p.hold().update(w)
+			h.logs.Update(w)
+		}
+	})
+}
+
+// Release gives back everything of a process.
+func (h *Host) Release(id lifecycle.ProcessID) {
+	h.queues.add(id.Worker, func() {
+		p := h.find(id)
+		if p == nil {
+			return
+		}
+		h.notify.Close(id)
+		if p.hold() != nil {
+			if err := p.hold().release(); err != nil {
+				h.o.Log.Warn(fmt.Sprintf("%s: %v", id.Worker, err))
+			}
+		}
+		h.logs.Forget(id.Worker)
+		h.mu.Lock()
+		delete(h.procs, id)
+		h.mu.Unlock()
+	})
+}
+
+// Close ends what is left of all workers and gives everything back. The loop
+// must not read Events any more.
+func (h *Host) Close(ctx context.Context) {
+	close(h.closing)
+	h.mu.RLock()
+	var left []*proc
+	for _, p := range h.procs {
+		left = append(left, p)
+	}
+	h.mu.RUnlock()
+	for _, p := range left {
+		if p.hold() != nil {
+			p.hold().kill()
+			p.hold().release()
+		}
+	}
+	h.hold.close()
+	h.notify.Shutdown()
+	if err := h.logs.Shutdown(ctx); err != nil {
+		h.o.Log.Warn(fmt.Sprintf("output of workers: %v", err))
+	}
+	h.table.Close()
+	h.spawner.Close()
+}
+
+// closeFiles closes our copies of what a child was given.
+func closeFiles(files ...*os.File) {
+	for _, f := range files {
+		if f != nil {
+			f.Close()
+		}
+	}
+}

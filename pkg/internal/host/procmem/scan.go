@@ -1,0 +1,272 @@
+package procmem
+
+import (
+	"bytes"
+	"os"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/workersd/workersd/pkg/spec"
+)
+
+// Proc is one line of the process table.
+type Proc struct {
+	PID, PPID, Session int
+	Start              uint64 // clock ticks since boot: with PID it names a process
+	RSS                spec.Bytes
+	Zombie             bool
+}
+
+// Table reads /proc, again and again into the same memory.
+type Table struct {
+	Root  string // "/proc"
+	Procs []Proc // sorted by PID, of the last Scan
+
+	buf  []byte
+	path []byte
+	dir  []byte
+	pids []int
+}
+
+var pageSize = spec.Bytes(os.Getpagesize())
+
+// Scan reads the whole table in one pass.
+func (t *Table) Scan() error {
+	pids, err := t.list()
+	if err != nil {
+		return err
+	}
+	t.Procs = t.Procs[:0]
+	for _, pid := range pids {
+		if p, ok := t.Read(pid); ok {
+			t.Procs = append(t.Procs, p)
+		}
+	}
+	return nil
+}
+
+func (t *Table) root() string {
+	if t.Root == "" {
+		return "/proc"
+	}
+	return t.Root
+}
+
+// list is the numbers in /proc, in order.
+func (t *Table) list() ([]int, error) {
+	fd, err := unix.Open(t.root(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: t.root(), Err: err}
+	}
+	defer unix.Close(fd)
+	if t.dir == nil {
+		t.dir = make([]byte, 64<<10)
+	}
+	t.pids = t.pids[:0]
+	for {
+		n, err := unix.ReadDirent(fd, t.dir)
+		if err != nil {
+			return nil, &os.PathError{Op: "readdir", Path: t.root(), Err: err}
+		}
+		if n <= 0 {
+			break
+		}
+		t.pids = numbers(t.dir[:n], t.pids)
+	}
+	slices.Sort(t.pids)
+	return t.pids, nil
+}
+
+// numbers takes the names that are numbers out of dirents (getdents64(2)).
+func numbers(b []byte, pids []int) []int {
+	const reclen, name = 16, 19 // offsets in struct linux_dirent64
+	for len(b) > name {
+		n := int(b[reclen]) | int(b[reclen+1])<<8
+		if n <= name || n > len(b) {
+			break
+		}
+		s := b[name:n]
+		if i := bytes.IndexByte(s, 0); i >= 0 {
+			s = s[:i]
+		}
+		if pid, ok := number(s); ok {
+			pids = append(pids, pid)
+		}
+		b = b[n:]
+	}
+	return pids
+}
+
+func number(s []byte) (n int, ok bool) {
+	for _, c := range s {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n, len(s) > 0 && len(s) < 19
+}
+
+// Read reads one process; ok is false when it is gone.
+func (t *Table) Read(pid int) (p Proc, ok bool) {
+	t.path = append(t.path[:0], t.root()...)
+	t.path = append(t.path, '/')
+	t.path = strconv.AppendInt(t.path, int64(pid), 10)
+	t.path = append(t.path, "/stat"...)
+	if t.buf == nil {
+		t.buf = make([]byte, 4096)
+	}
+	fd, err := unix.Open(string(t.path), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return p, false
+	}
+	n, err := unix.Read(fd, t.buf)
+	unix.Close(fd)
+	if err != nil || n <= 0 {
+		return p, false
+	}
+	return ParseStat(t.buf[:n])
+}
+
+// ParseStat reads /proc/PID/stat (proc_pid_stat(5)). The name in it may hold
+// blanks and parentheses: what counts is behind the last one.
+func ParseStat(b []byte) (p Proc, ok bool) {
+	open, end := bytes.IndexByte(b, ' '), bytes.LastIndexByte(b, ')')
+	if open < 0 || end < 0 || end+2 > len(b) {
+		return p, false
+	}
+	if p.PID, ok = number(b[:open]); !ok {
+		return p, false
+	}
+	rest := b[end+2:]
+	for i := 3; len(rest) > 0 && i <= 24; i++ { // fields are counted from 1, this is the third
+		field := rest
+		if j := bytes.IndexByte(rest, ' '); j >= 0 {
+			field, rest = rest[:j], rest[j+1:]
+		} else {
+			rest = nil
+		}
+		switch i {
+		case 3:
+			p.Zombie = len(field) == 1 && (field[0] == 'Z' || field[0] == 'X')
+		case 4:
+			p.PPID, _ = number(field)
+		case 6:
+			p.Session, _ = number(field)
+		case 22:
+			n, _ := number(field)
+			p.Start = uint64(n)
+		case 24:
+			n, _ := number(bytes.TrimRight(field, "\n"))
+			p.RSS = spec.Bytes(n) * pageSize
+			return p, true
+		}
+	}
+	return p, false
+}
+
+// Find is one process of the last Scan.
+func (t *Table) Find(pid int) (Proc, bool) {
+	i, ok := slices.BinarySearchFunc(t.Procs, pid, func(p Proc, pid int) int { return p.PID - pid })
+	if !ok {
+		return Proc{}, false
+	}
+	return t.Procs[i], true
+}
+
+// Children are the direct children of this process, without a pass over /proc;
+// ok is false where the kernel does not tell (CONFIG_PROC_CHILDREN).
+func (t *Table) Children() (pids []int, ok bool) {
+	tasks, err := os.ReadDir(t.root() + "/self/task")
+	if err != nil {
+		return nil, false
+	}
+	for _, task := range tasks {
+		b, err := os.ReadFile(t.root() + "/self/task/" + task.Name() + "/children")
+		if err != nil {
+			if _, gone := os.Stat(t.root() + "/self/task/" + task.Name()); gone != nil {
+				continue // the thread ended; its children went to another of ours
+			}
+			return nil, false
+		}
+		for _, f := range bytes.Fields(b) {
+			if pid, ok := number(f); ok {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids, true
+}
+
+// PSS is the proportional set size: shared pages counted by shares. It takes
+// more of the kernel than RSS, and rights over the process; ok says that it was told.
+func (t *Table) PSS(pid int) (spec.Bytes, bool) {
+	b, err := os.ReadFile(t.root() + "/" + strconv.Itoa(pid) + "/smaps_rollup")
+	if err != nil {
+		return 0, false
+	}
+	for line := range bytes.Lines(b) {
+		if rest, found := bytes.CutPrefix(line, []byte("Pss:")); found {
+			if f := bytes.Fields(rest); len(f) > 0 {
+				n, ok := number(f[0])
+				return spec.Bytes(n) * spec.KiB, ok
+			}
+		}
+	}
+	return 0, false
+}
+
+// Environ reports whether a process was started with all of the given
+// assignments ("NAME=value").
+func (t *Table) Environ(pid int, assignments ...string) bool {
+	b, err := os.ReadFile(t.root() + "/" + strconv.Itoa(pid) + "/environ")
+	if err != nil {
+		return false
+	}
+	for _, a := range assignments {
+		found := false
+		for v := range bytes.SplitSeq(b, []byte{0}) {
+			if string(v) == a {
+				found = true
+				break
+			}
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// Env is the value of one variable that a process was started with.
+func (t *Table) Env(pid int, name string) (string, bool) {
+	b, err := os.ReadFile(t.root() + "/" + strconv.Itoa(pid) + "/environ")
+	if err != nil {
+		return "", false
+	}
+	for v := range bytes.SplitSeq(b, []byte{0}) {
+		if rest, ok := bytes.CutPrefix(v, []byte(name+"=")); ok {
+			return string(rest), true
+		}
+	}
+	return "", false
+}
+
+// Command is what a process calls itself, for a person.
+func (t *Table) Command(pid int) string {
+	b, err := os.ReadFile(t.root() + "/" + strconv.Itoa(pid) + "/cmdline")
+	if err == nil && len(b) > 0 {
+		b = bytes.TrimRight(bytes.ReplaceAll(b, []byte{0}, []byte{' '}), " ")
+		if len(b) > 120 {
+			b = append(b[:119:119], "…"...)
+		}
+		return string(b)
+	}
+	b, err = os.ReadFile(t.root() + "/" + strconv.Itoa(pid) + "/comm")
+	if err != nil {
+		return ""
+	}
+	return string(bytes.TrimSpace(b))
+}

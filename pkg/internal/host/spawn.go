@@ -1,0 +1,149 @@
+package host
+
+import (
+	"errors"
+	"os"
+
+	"github.com/workersd/workersd/pkg/internal/host/process"
+	"github.com/workersd/workersd/pkg/internal/lifecycle"
+	"github.com/workersd/workersd/pkg/internal/supervisor"
+)
+
+// Spawn starts a process.
+func (h *Host) Spawn(order supervisor.SpawnOrder) {
+	p := &proc{id: order.ID, worker: order.Spec, told: make(chan struct{})}
+	h.mu.Lock()
+	h.procs[p.id] = p
+	h.mu.Unlock()
+	h.queues.add(order.ID.Worker, func() {
+		pid, err := h.spawn(p, order)
+		if err != nil {
+			h.mu.Lock()
+			delete(h.procs, p.id)
+			h.mu.Unlock()
+			h.report(p.id, lifecycle.SpawnFailed{Generation: p.id.Generation, Text: err.Error()})
+			return
+		}
+		h.o.Guard.Started(pid, p.worker.StopSignal, p.worker.StopTimeout)
+		h.report(p.id, lifecycle.Spawned{Generation: p.id.Generation, PID: pid})
+		close(p.told)
+	})
+}
+
+// spawn follows one worker from its spec to its process. Whatever was taken is
+// given back where it fails.
+func (h *Host) spawn(p *proc, order supervisor.SpawnOrder) (pid int, err error) {
+	w := order.Spec
+	user, err := h.users.Lookup(w.User, w.Group)
+	if err != nil {
+		return 0, err
+	}
+	uid, gid := os.Geteuid(), os.Getegid()
+	if user != nil {
+		uid, gid = user.UID, user.GID
+	}
+	fromFile, err := readEnvironmentFile(w.EnvironmentFile)
+	if err != nil {
+		return 0, err
+	}
+	sock, err := h.notify.Open(p.id, uid, true)
+	if err != nil {
+		return 0, errors.New("notify socket: " + err.Error())
+	}
+	defer closeFiles(sock.Pipe)
+	defer func() {
+		if err != nil {
+			h.notify.Close(p.id)
+		}
+	}()
+	out, err := h.logs.Open(w, uid, gid)
+	if err != nil {
+		return 0, err
+	}
+	defer out.Close()
+	hold, err := h.hold.prepare(p.id, w)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err != nil {
+			hold.release()
+		}
+	}()
+	env := environment{worker: w, id: p.id, user: user, maxRequests: order.MaxRequests, notify: sock.Path, file: fromFile, output: out.Env, instance: instance}.build()
+	path, err := process.Look(w.Command[0], value(env, "PATH"))
+	if err != nil {
+		return 0, err
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return 0, err
+	}
+	defer null.Close()
+	fd, dir := hold.place()
+	// From here on the process is findable: its end may come at once.
+	p.setHolder(hold)
+	pid, err = h.spawner.Do(process.Start{
+		Path: path, Args: w.Command, Env: env, Dir: w.Directory, User: user, Umask: w.Umask,
+		Files: []*os.File{null, out.Stdout, out.Stderr, sock.Pipe},
+		Nice:  w.Nice, OOMScoreAdj: w.OOMScoreAdj, LimitNoFile: w.LimitNoFile,
+		CgroupFD: fd, CgroupPath: dir,
+	}, func(st lifecycle.Status) { h.exited(p, st) })
+	if err != nil {
+		p.setHolder(nil)
+		return 0, err
+	}
+	p.mu.Lock()
+	if !p.exited {
+		p.pid = pid
+	}
+	p.mu.Unlock()
+	hold.started(pid)
+	return pid, nil
+}
+
+func (p *proc) hold() holder {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.holder
+}
+
+func (p *proc) setHolder(hold holder) {
+	p.mu.Lock()
+	p.holder = hold
+	p.mu.Unlock()
+}
+
+// exited is called once by the reaper. What the process said last comes before
+// its end; that may have to wait for the loop, so it is done in its queue.
+func (h *Host) exited(p *proc, st lifecycle.Status) {
+	p.mu.Lock()
+	pid := p.pid
+	p.exited, p.pid = true, 0
+	p.mu.Unlock()
+	h.queues.add(p.id.Worker, func() { // after the start itself, which is in the same queue
+		h.notify.Drain(p.id)
+		h.o.Guard.Gone(pid)
+		h.report(p.id, lifecycle.Exited{Generation: p.id.Generation, Status: st})
+	})
+}
+
+// notifyFD is where a worker finds its notify pipe: behind the standard three.
+const notifyFD = 3
+
+// value is the last value of a variable.
+func value(env []string, name string) string {
+	for i := len(env) - 1; i >= 0; i-- {
+		if v, ok := cutName(env[i], name); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+func cutName(assignment, name string) (string, bool) {
+	if len(assignment) > len(name) && assignment[len(name)] == '=' && assignment[:len(name)] == name {
+		return assignment[len(name)+1:], true
+	}
+	return "", false
+}

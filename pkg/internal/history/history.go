@@ -1,0 +1,234 @@
+package history
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/workersd/workersd/pkg/internal/event"
+)
+
+// What is kept in memory, and how much waits for a slow disk.
+const (
+	recentRecords  = 4096
+	deathsPerName  = 16
+	waitingForDisk = 8192
+)
+
+// History is the reader of records that remembers. Add is called by the
+// supervisor's loop; all else by any goroutine.
+type History struct {
+	mu     sync.Mutex // guards all below
+	recent []event.Record
+	next   int // where the next record goes in recent
+	deaths map[string][]event.Record
+	subs   map[*Subscription]struct{}
+	lost   uint64 // records that no disk took
+
+	file *appender // nil: memory only
+	// queue takes records to the disk's goroutine; Close closes it. Its buffer
+	// is what a slow disk may hold up before records are lost for it.
+	queue chan event.Record
+	done  chan struct{}
+}
+
+// Open reads what an earlier manager left in dir, which is made where it is
+// missing; "" keeps everything in memory. Problem is told once when the disk
+// takes no records, and once when it does again.
+func Open(dir string, problem func(string)) (*History, error) {
+	h := &History{
+		recent: make([]event.Record, 0, 64), deaths: map[string][]event.Record{}, subs: map[*Subscription]struct{}{},
+		done: make(chan struct{}),
+	}
+	if dir == "" {
+		close(h.done)
+		return h, nil
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	f, err := openAppender(filepath.Join(dir, "history"), func(r event.Record) { h.keep(r) })
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	h.file = f
+	h.queue = make(chan event.Record, waitingForDisk)
+	go h.write(problem)
+	return h, nil
+}
+
+// Skipped is how many records on disk could not be read back.
+func (h *History) Skipped() int {
+	if h.file == nil {
+		return 0
+	}
+	return h.file.skipped
+}
+
+// Add takes one record. It never waits for the disk.
+func (h *History) Add(r event.Record) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.keep(r)
+	for s := range h.subs {
+		s.offer(r)
+	}
+	if h.queue != nil {
+		select {
+		case h.queue <- r:
+		default:
+			h.lost++
+		}
+	}
+}
+
+// keep is called with mu held, or before anybody else has h.
+func (h *History) keep(r event.Record) {
+	if len(h.recent) < recentRecords {
+		h.recent = append(h.recent, r)
+	} else {
+		h.recent[h.next] = r
+		h.next = (h.next + 1) % recentRecords
+	}
+	if r.Kind == event.Gone || r.Kind == event.NotStarted {
+		d := append(h.deaths[r.Worker], r)
+		if len(d) > deathsPerName {
+			d = append(d[:0:0], d[1:]...)
+		}
+		h.deaths[r.Worker] = d
+	}
+}
+
+func (h *History) write(problem func(string)) {
+	defer close(h.done)
+	bad := false
+	for r := range h.queue {
+		err := h.file.append(r)
+		switch {
+		case err != nil && !bad:
+			bad = true
+			problem(fmt.Sprintf("the history takes no more records: %v (they are kept in memory)", err))
+		case err == nil && bad:
+			bad = false
+			problem("the history takes records again")
+		}
+		if err != nil {
+			h.mu.Lock()
+			h.lost++
+			h.mu.Unlock()
+		}
+	}
+	h.file.close()
+}
+
+// Close writes what waits and ends. Add must not be called any more.
+func (h *History) Close() {
+	h.mu.Lock()
+	q := h.queue
+	h.queue = nil
+	for s := range h.subs {
+		s.close()
+		delete(h.subs, s)
+	}
+	h.mu.Unlock()
+	if q != nil {
+		close(q)
+	}
+	<-h.done
+}
+
+// Recent are the last n records, oldest first; n <= 0: all that are kept.
+func (h *History) Recent(n int) []event.Record {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.recentLocked(n)
+}
+
+func (h *History) recentLocked(n int) []event.Record {
+	out := make([]event.Record, 0, len(h.recent))
+	out = append(out, h.recent[h.next:]...)
+	out = append(out, h.recent[:h.next]...)
+	if n > 0 && len(out) > n {
+		out = out[len(out)-n:]
+	}
+	return out
+}
+
+// Deaths are the last ends and failed starts of one worker, oldest first.
+func (h *History) Deaths(worker string) []event.Record {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]event.Record(nil), h.deaths[worker]...)
+}
+
+// Count is how many kept records of one kind are not older than since.
+func (h *History) Count(k event.Kind, since time.Time) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range h.recent {
+		if h.recent[i].Kind == k && h.recent[i].Time.After(since) {
+			n++
+		}
+	}
+	return n
+}
+
+// Subscription is a reader that follows. A reader that is too slow loses
+// records and is told how many; nobody waits for it.
+type Subscription struct {
+	h    *History
+	C    chan event.Record // closed by Cancel or Close; buffered for a slow reader
+	mu   sync.Mutex        // guards lost and over
+	lost int
+	over bool
+}
+
+// Subscribe gives the last n records and then every new one.
+func (h *History) Subscribe(n int) ([]event.Record, *Subscription) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &Subscription{h: h, C: make(chan event.Record, 1024)}
+	h.subs[s] = struct{}{}
+	if n == 0 {
+		return nil, s
+	}
+	return h.recentLocked(n), s
+}
+
+// offer is called with the history's mu held, so it never runs beside close.
+func (s *Subscription) offer(r event.Record) {
+	select {
+	case s.C <- r:
+	default:
+		s.mu.Lock()
+		s.lost++
+		s.mu.Unlock()
+	}
+}
+
+// Lost takes the number of records that were lost since it was asked last.
+func (s *Subscription) Lost() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, s.lost = s.lost, 0
+	return n
+}
+
+// Cancel ends the subscription.
+func (s *Subscription) Cancel() {
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	if _, ok := s.h.subs[s]; ok {
+		delete(s.h.subs, s)
+		s.close()
+	}
+}
+
+func (s *Subscription) close() {
+	if !s.over {
+		s.over = true
+		close(s.C)
+	}
+}

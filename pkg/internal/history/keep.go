@@ -1,0 +1,134 @@
+package history
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// Generations is the floor below which generations may have been used, on disk:
+// after a crash a manager begins above it, and no generation comes twice.
+type Generations struct {
+	path string
+	last uint64
+	ask  chan reservation // buffer of 1: the supervisor asks one at a time
+	wg   sync.WaitGroup
+}
+
+type reservation struct {
+	floor uint64
+	done  func()
+}
+
+// OpenGenerations reads the floor that was kept in dir; without dir there is none.
+func OpenGenerations(dir string, problem func(string)) (*Generations, error) {
+	g := &Generations{last: 1}
+	if dir == "" {
+		return g, nil
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	g.path = filepath.Join(dir, "generations")
+	b, err := os.ReadFile(g.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	for line := range strings.Lines(string(b)) { // the highest that is whole
+		if text, ok := unseal(strings.TrimSuffix(line, "\n")); ok {
+			if n, err := strconv.ParseUint(text, 10, 64); err == nil {
+				g.last = max(g.last, n)
+			}
+		}
+	}
+	g.ask = make(chan reservation, 1)
+	g.wg.Go(func() {
+		for r := range g.ask {
+			if err := g.save(r.floor); err != nil {
+				problem(fmt.Sprintf("generations cannot be reserved on disk: %v (after a crash some may come again)", err))
+			}
+			r.done() // the workers matter more than their numbers
+		}
+	})
+	return g, nil
+}
+
+// Floor is the least generation that no earlier manager has used.
+func (g *Generations) Floor() uint64 { return g.last }
+
+// Reserve moves the floor on disk and then calls done. It does not wait.
+func (g *Generations) Reserve(floor uint64, done func()) {
+	if g.ask == nil {
+		go done()
+		return
+	}
+	g.ask <- reservation{floor, done}
+}
+
+// Close waits for what was asked.
+func (g *Generations) Close() {
+	if g.ask != nil {
+		close(g.ask)
+		g.wg.Wait()
+	}
+}
+
+// save appends; once in a while the file is made anew beside itself.
+func (g *Generations) save(floor uint64) error {
+	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
+	path := g.path
+	if st, err := os.Stat(g.path); err == nil && st.Size() > 64<<10 {
+		path, flags = g.path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC
+	}
+	f, err := os.OpenFile(path, flags, 0o640)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(seal(strconv.AppendUint(nil, floor, 10))); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if path != g.path {
+		return os.Rename(path, g.path)
+	}
+	return nil
+}
+
+// Stops are the workers that an operator stopped, in the runtime directory:
+// they survive a restart of the manager, and not a reboot.
+type Stops struct{ Path string }
+
+// Load reads them; a file that is not there, or torn, is no stops.
+func (s Stops) Load() []string {
+	b, err := os.ReadFile(s.Path)
+	if err != nil {
+		return nil
+	}
+	text, ok := unseal(strings.TrimSuffix(string(b), "\n"))
+	var names []string
+	if !ok || json.Unmarshal([]byte(text), &names) != nil {
+		return nil
+	}
+	return names
+}
+
+// Save writes them in a file of their own and puts that in place.
+func (s Stops) Save(names []string) error {
+	text, err := json.Marshal(names)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.Path+".new", seal(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(s.Path+".new", s.Path)
+}

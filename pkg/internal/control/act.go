@@ -1,0 +1,84 @@
+package control
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/workersd/workersd/pkg/client"
+	"github.com/workersd/workersd/pkg/internal/lifecycle"
+	"github.com/workersd/workersd/pkg/internal/supervisor"
+)
+
+// verb does what an operator asks and, unless told otherwise, waits for it.
+func verb(v supervisor.Verb) func(*Server, http.ResponseWriter, *http.Request) error {
+	return func(s *Server, w http.ResponseWriter, req *http.Request) error {
+		snap, err := s.o.Supervisor.Snapshot(req.Context())
+		if err != nil {
+			return err
+		}
+		picked, err := pick(snap.Workers, req.URL.Query()["worker"], false)
+		if err != nil {
+			return err
+		}
+		before := make(map[string]uint64, len(picked))
+		names := make([]string, len(picked))
+		for i, p := range picked {
+			names[i] = p.Spec.Name
+			before[p.Spec.Name] = p.Worker.Generation
+		}
+		if err := s.o.Supervisor.Apply(req.Context(), v, names); err != nil {
+			return &client.Error{Status: http.StatusConflict, Text: err.Error()}
+		}
+		out, err := s.wait(req.Context(), v, before, req.URL.Query().Get("wait") != "false")
+		if err != nil {
+			return err
+		}
+		return answer(w, out)
+	}
+}
+
+// wait looks until all is as it was asked for, or has failed.
+func (s *Server) wait(ctx context.Context, v supervisor.Verb, before map[string]uint64, wait bool) ([]client.Worker, error) {
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
+		snap, err := s.o.Supervisor.Snapshot(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var out []client.Worker
+		done := true
+		for _, w := range snap.Workers {
+			generation, asked := before[w.Spec.Name]
+			if !asked {
+				continue
+			}
+			out = append(out, s.worker(w))
+			done = done && reached(v, &w.Worker, generation)
+		}
+		if done || !wait {
+			return out, nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-s.ctx.Done():
+			return out, nil
+		}
+	}
+}
+
+func reached(v supervisor.Verb, w *lifecycle.Worker, before uint64) bool {
+	settled := w.State == lifecycle.Up || w.State == lifecycle.Backoff || w.State == lifecycle.Done || w.State == lifecycle.Down
+	switch v {
+	case supervisor.Start:
+		return settled && w.State != lifecycle.Down || w.State == lifecycle.Waiting && !w.NextStart.Before(time.Now())
+	case supervisor.Stop:
+		return w.Idle()
+	case supervisor.Restart:
+		return w.Wanted == lifecycle.WantedDown || w.Generation > before && settled && !w.Places[1].Living()
+	case supervisor.Kill:
+		return w.Idle() || w.Generation > before
+	}
+	return true
+}

@@ -1,0 +1,157 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/workersd/workersd/pkg/client"
+	"github.com/workersd/workersd/pkg/internal/history"
+	"github.com/workersd/workersd/pkg/internal/lifecycle"
+	"github.com/workersd/workersd/pkg/internal/plan"
+	"github.com/workersd/workersd/pkg/internal/supervisor"
+	"github.com/workersd/workersd/pkg/spec"
+)
+
+// Supervisor is what the server needs of it.
+type Supervisor interface {
+	Snapshot(context.Context) (supervisor.Snapshot, error)
+	Apply(context.Context, supervisor.Verb, []string) error
+	Plan(context.Context, spec.List) (plan.Plan, error)
+	List(context.Context) (spec.List, error)
+}
+
+// Options are what a server is made of.
+type Options struct {
+	Supervisor Supervisor
+	History    *history.History
+	Version    string
+	PID        int
+	// Memory is what a process uses now.
+	Memory func(lifecycle.ProcessID) (spec.Bytes, bool)
+	// Enforcement is its word and its reason.
+	Enforcement, Because string
+	// LoadList reads the manager's own list; the client's is never opened here.
+	LoadList func() (spec.List, error)
+	// Reload reads it and puts it in force.
+	Reload func(context.Context) (plan.Plan, error)
+	// IsWorker reports whether a process belongs to a worker: it may look and
+	// not act, whoever it runs as.
+	IsWorker func(pid int) bool
+	// LogTarget says where a worker's output goes.
+	LogTarget func(*spec.Worker) string
+}
+
+// Server answers on a control socket.
+type Server struct {
+	o       Options
+	http    *http.Server
+	refused atomic.Uint64
+	reload  sync.Mutex // one reload at a time
+	key     []byte     // of Digests
+	ctx     context.Context
+	cancel  context.CancelFunc // ends those who follow
+}
+
+// bounds on what a client can make us hold.
+const (
+	maxHeader = 64 << 10
+	maxConns  = 256
+)
+
+// New makes a server.
+func New(o Options) *Server {
+	s := &Server{o: o, key: newKey()}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.http = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    maxHeader,
+		ConnContext:       withPeer,
+		ErrorLog:          log.New(io.Discard, "", 0),
+		ConnState:         s.watch,
+	}
+	return s
+}
+
+// Serve answers until Shutdown.
+func (s *Server) Serve(l net.Listener) error {
+	err := s.http.Serve(newLimited(l, maxConns))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Shutdown lets answers finish within ctx.
+func (s *Server) Shutdown(ctx context.Context) {
+	s.cancel()
+	if s.http.Shutdown(ctx) != nil {
+		s.http.Close()
+	}
+}
+
+// watch counts connections that ended without a request: garbage.
+func (s *Server) watch(c net.Conn, state http.ConnState) {
+	p, ok := c.(*conn)
+	if !ok {
+		return
+	}
+	switch state {
+	case http.StateActive:
+		p.active.Store(true)
+	case http.StateClosed:
+		if p.active.Load() && !p.answered.Load() {
+			s.refused.Add(1)
+		}
+	}
+}
+
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range routes {
+		mux.HandleFunc(r.pattern, func(w http.ResponseWriter, req *http.Request) {
+			p := peerOf(req.Context())
+			p.conn.answered.Store(true)
+			req.Body = http.MaxBytesReader(w, req.Body, maxHeader)
+			if err := s.may(p, r.act); err != nil {
+				fail(w, err)
+				return
+			}
+			if err := r.serve(s, w, req); err != nil {
+				fail(w, err)
+			}
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
+		peerOf(req.Context()).conn.answered.Store(true)
+		fail(w, &client.Error{Status: http.StatusNotFound, Text: "no such call: " + req.Method + " " + req.URL.Path, Hint: "workersctl and workersd should be of one version"})
+	})
+	return mux
+}
+
+func fail(w http.ResponseWriter, err error) {
+	var e *client.Error
+	if !errors.As(err, &e) {
+		e = &client.Error{Status: http.StatusInternalServerError, Text: err.Error()}
+		if errors.Is(err, supervisor.ErrEnded) {
+			e.Status = http.StatusServiceUnavailable
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(e.Status)
+	json.NewEncoder(w).Encode(e)
+}
+
+func answer(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(v)
+}

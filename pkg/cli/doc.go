@@ -1,0 +1,2 @@
+// Package cli is the commands of workersctl.
+package cli

@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/workersd/workersd/pkg/client"
+	"github.com/workersd/workersd/pkg/internal/config"
+	"github.com/workersd/workersd/pkg/internal/control"
+	"github.com/workersd/workersd/pkg/internal/host/procmem"
+	"github.com/workersd/workersd/pkg/internal/plan"
+	"github.com/workersd/workersd/pkg/spec"
+)
+
+func (a *app) plan() *cobra.Command {
+	return &cobra.Command{
+		Use: "plan [FILE]", Short: "what a reload would do, with the manager's list or with FILE", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var p client.Plan
+			var err error
+			if len(args) == 0 {
+				p, err = a.client().Reload(cmd.Context(), true)
+			} else {
+				p, err = a.planFile(cmd.Context(), args[0])
+			}
+			if err != nil {
+				return err
+			}
+			return a.print(p, func() { a.printPlan(p) })
+		},
+	}
+}
+
+// planFile compares a file, which the server never sees, with the list in
+// force, whose values the client never sees.
+func (a *app) planFile(ctx context.Context, file string) (client.Plan, error) {
+	l, err := config.Load(file, listOptions())
+	if err != nil {
+		return client.Plan{}, a.listErrors(err)
+	}
+	old, err := a.client().Digests(ctx)
+	if err != nil {
+		return client.Plan{}, err
+	}
+	new := control.DigestsOf(l, old.Key)
+	var p plan.Plan
+	for _, w := range l.Workers {
+		was, ok := old.Workers[w.Name]
+		if !ok {
+			p.Added = append(p.Added, w.Name)
+			continue
+		}
+		c := plan.Change{Name: w.Name}
+		for _, k := range spec.Keys {
+			if k.Worker == nil || was[k.Name] == new.Workers[w.Name][k.Name] {
+				continue
+			}
+			if k.Class == spec.Live {
+				c.Live = append(c.Live, k.Name)
+			} else {
+				c.Restart = append(c.Restart, k.Name)
+			}
+		}
+		if len(c.Live)+len(c.Restart) == 0 {
+			p.Unchanged = append(p.Unchanged, w.Name)
+		} else {
+			p.Changed = append(p.Changed, c)
+		}
+	}
+	for name := range old.Workers {
+		if new.Workers[name] == nil {
+			p.Removed = append(p.Removed, name)
+		}
+	}
+	for _, k := range spec.ManagerKeys {
+		if old.Manager[k.Name] != new.Manager[k.Name] {
+			p.Manager = append(p.Manager, k.Name)
+		}
+	}
+	out := client.Plan{Added: p.Added, Removed: p.Removed, Unchanged: len(p.Unchanged), Manager: p.Manager, Text: p.String()}
+	for _, c := range p.Changed {
+		out.Changed = append(out.Changed, client.Change(c))
+	}
+	return out, nil
+}
+
+// listOptions reads any list: who may write it matters to who acts on it.
+func listOptions() config.Options {
+	return config.Options{MemoryTotal: procmem.Total(), AnyOwner: true}
+}
+
+// listErrors prints the errors of a list, a line each.
+func (a *app) listErrors(err error) error {
+	var es config.Errors
+	if !errors.As(err, &es) {
+		return err
+	}
+	for _, e := range es {
+		fmt.Fprintln(a.err, e.Error())
+	}
+	return silent
+}
+
+// checked is what `check --json` prints of a worker.
+type checked struct {
+	Name    string   `json:"name"`
+	Entry   string   `json:"entry"`
+	Type    string   `json:"type"`
+	Command []string `json:"command"`
+	Soft    int64    `json:"soft_memory_limit_bytes"`
+	Hard    int64    `json:"hard_memory_limit_bytes"`
+	Enabled bool     `json:"enabled"`
+}
+
+func (a *app) check() *cobra.Command {
+	return &cobra.Command{
+		Use: "check FILE", Short: "the expanded list, or its errors; needs no manager", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := config.Load(args[0], listOptions())
+			if err != nil {
+				return a.listErrors(err)
+			}
+			out := make([]checked, len(l.Workers))
+			rows := [][]string{{"NAME", "TYPE", "SOFT", "HARD", "COMMAND"}}
+			for i, w := range l.Workers {
+				out[i] = checked{w.Name, w.Entry, string(w.Type), w.Command, int64(w.SoftMemory), int64(w.HardMemory), w.Enabled}
+				command := quoted(w.Command)
+				if !w.Enabled {
+					command += "  (not enabled)"
+				}
+				rows = append(rows, []string{w.Name, string(w.Type), w.SoftMemory.String(), w.HardMemory.String(), command})
+			}
+			return a.print(out, func() {
+				a.table(rows, func(int) string { return "" })
+				fmt.Fprintf(a.out, "%d workers of %s\n", len(l.Workers), strings.Join(l.Files, ", "))
+			})
+		},
+	}
+}
+
+// quoted is a command as one could type it.
+func quoted(args []string) string {
+	out := make([]string, len(args))
+	for i, s := range args {
+		if s == "" || strings.ContainsAny(s, " \t\n\"'\\$`|&;<>()*?[]#~!{}") {
+			s = "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+		}
+		out[i] = s
+	}
+	return strings.Join(out, " ")
+}

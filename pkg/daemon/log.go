@@ -157,3 +157,9 @@ func recordAttrs(r event.Record) []slog.Attr {
 	}
 	return a
 }
+
+// terminalGone reports whether f was a terminal that has been hung up.
+func terminalGone(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == unix.EIO
+}

@@ -1,0 +1,275 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/workersd/workersd/pkg/internal/control"
+	"github.com/workersd/workersd/pkg/internal/event"
+	"github.com/workersd/workersd/pkg/internal/history"
+	"github.com/workersd/workersd/pkg/internal/host"
+	"github.com/workersd/workersd/pkg/internal/host/guard"
+	"github.com/workersd/workersd/pkg/internal/host/logs"
+	"github.com/workersd/workersd/pkg/internal/host/systemd"
+	"github.com/workersd/workersd/pkg/internal/plan"
+	"github.com/workersd/workersd/pkg/internal/supervisor"
+	"github.com/workersd/workersd/pkg/spec"
+)
+
+// daemon is one manager.
+type daemon struct {
+	o       Options
+	service bool // under systemd, Type=notify
+	place   place
+
+	term    *terminal
+	journal *systemd.Journal // nil in a terminal
+	log     *slog.Logger
+	systemd *systemd.Notifier
+	history *history.History
+	host    *host.Host
+	sup     *supervisor.Supervisor
+
+	reloading sync.Mutex // one reload at a time
+}
+
+// drainPatience is how long the end waits for output and records that are
+// already made.
+const drainPatience = 5 * time.Second
+
+func (d *daemon) run() (code int, err error) {
+	d.setupLog()
+	defer d.closeLog()
+	if d.place, err = newPlace(d.o.Socket); err != nil {
+		return ExitFailed, err
+	}
+	lock, err := control.Acquire(d.place.socket)
+	if err != nil {
+		return ExitFailed, err
+	}
+	defer lock.Release()
+	list, files, instead, err := d.first()
+	if err != nil {
+		return ExitBadList, fmt.Errorf("the worker list is refused:\n%w", err)
+	}
+	if instead != nil {
+		d.log.Error(fmt.Sprintf("the worker list is refused, the last accepted one is used instead:\n%v", instead))
+	}
+	if err := d.place.prepare(); err != nil {
+		return ExitFailed, err
+	}
+	if files != nil {
+		if err := saveAccepted(d.place.accepted(), files); err != nil {
+			d.log.Error(fmt.Sprintf("the accepted list cannot be kept: %v", err))
+		}
+	}
+	code, err = d.manage(list)
+	if rerr := d.place.remove(d.service); rerr != nil && err == nil {
+		d.log.Warn(rerr.Error())
+	}
+	return code, err
+}
+
+// manage runs the workers of a list until the end.
+func (d *daemon) manage(list spec.List) (code int, err error) {
+	problem := func(text string) { d.log.Error(text) }
+	if d.history, err = history.Open(d.o.StateDir, problem); err != nil {
+		return ExitFailed, err
+	}
+	defer d.history.Close()
+	generations, err := history.OpenGenerations(d.o.StateDir, problem)
+	if err != nil {
+		return ExitFailed, err
+	}
+	defer generations.Close()
+	l, err := control.Listen(d.place.socket)
+	if err != nil {
+		return ExitFailed, err
+	}
+	defer os.Remove(d.place.socket)
+	defer l.Close()
+	if d.host, err = d.newHost(list.Manager); err != nil {
+		return ExitFailed, err
+	}
+	if !d.service {
+		banner(d.log, list.Manager, os.Getpid())
+	}
+	d.sayEnforcement(list)
+
+	stops := history.Stops{Path: filepath.Join(d.place.runtime, "stopped")}
+	d.sup = supervisor.New(supervisor.Options{
+		Host: d.host, List: list, Record: d.record,
+		Floor: generations.Floor(), Reserve: generations.Reserve,
+		StoppedByOperator: stops.Load(),
+		OperatorStops: func(names []string) {
+			if err := stops.Save(names); err != nil {
+				d.log.Error(fmt.Sprintf("which workers an operator stopped cannot be kept: %v", err))
+			}
+		},
+	})
+	server := d.newServer()
+	go func() {
+		if err := server.Serve(l); err != nil {
+			d.log.Error(fmt.Sprintf("control socket: %v", err))
+		}
+	}()
+	ctx, cancel := context.WithCancel(context.Background())
+	var readers sync.WaitGroup
+	readers.Go(func() { d.signals(ctx) })
+	readers.Go(func() { d.tellSystemd(ctx) })
+	err = d.sup.Run()
+	cancel()
+	readers.Wait()
+	end, stop := context.WithTimeout(context.Background(), drainPatience)
+	defer stop()
+	server.Shutdown(end)
+	d.host.Close(end)
+	if err != nil {
+		return ExitFailed, err
+	}
+	return ExitOK, nil
+}
+
+func (d *daemon) newHost(m spec.Manager) (*host.Host, error) {
+	o := host.Options{
+		NotifyDir: d.place.notify(), Log: d.log, Manager: m, Guard: guard.Attach(),
+		Logs: logs.Options{
+			Auto: logs.Terminal, Stdout: d.o.Stdout, Stderr: d.o.Stderr,
+			Problem: func(worker string, err error) { d.log.Error(fmt.Sprintf("%s: %v", worker, err)) },
+		},
+	}
+	if d.service {
+		o.Logs.Auto = logs.Journal
+	} else {
+		d.term = newTerminal(d.o.Stdout)
+		o.Logs.Lines = d.term.line
+	}
+	search := host.Cgroups{Override: d.o.CgroupRoot}
+	switch {
+	case d.o.NoCgroup:
+		o.SampledBecause = "--no-cgroup was given"
+		return host.New(o)
+	case !d.service && !d.o.NoScope && d.o.CgroupRoot == "":
+		if _, err := host.FindRoot(search); errors.Is(err, host.ErrNotDelegated) {
+			d.askScope()
+		}
+	}
+	o.Cgroups = &search
+	return host.New(o)
+}
+
+// askScope asks systemd for a cgroup of our own, as a terminal has none to give.
+func (d *daemon) askScope() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	bus := systemd.SystemBus
+	if os.Geteuid() != 0 {
+		bus = systemd.UserBus
+	}
+	path, err := systemd.StartScope(ctx, fmt.Sprintf("workersd-%d.scope", os.Getpid()), bus)
+	switch {
+	case errors.Is(err, systemd.ErrNoSystemd):
+		d.log.Debug(fmt.Sprintf("no scope: %v", err))
+	case err != nil:
+		d.log.Warn(fmt.Sprintf("systemd gives no scope: %v", err))
+	default:
+		d.log.Info("in scope " + path)
+	}
+}
+
+func (d *daemon) sayEnforcement(l spec.List) {
+	e := d.host.Enforcement()
+	if e.Kernel {
+		d.log.Info("enforcement: kernel, in " + e.Because)
+	} else {
+		d.log.Warn("enforcement: sampled, because " + e.Because)
+	}
+	d.warnUnenforced(l)
+}
+
+func (d *daemon) newServer() *control.Server {
+	e := d.host.Enforcement()
+	return control.New(control.Options{
+		Supervisor: d.sup, History: d.history, Version: Version, PID: os.Getpid(),
+		Memory: d.host.Memory, Enforcement: e.Word(), Because: e.Because,
+		LoadList: func() (spec.List, error) { l, _, err := d.load(); return l, err },
+		Reload:   d.reload,
+		IsWorker: func(pid int) bool { _, is := d.host.Owner(pid); return is },
+		LogTarget: func(w *spec.Worker) string {
+			switch {
+			case w.Log != spec.LogAuto:
+				return w.Log
+			case d.service:
+				return spec.LogJournal
+			}
+			return "terminal"
+		},
+	})
+}
+
+// reload reads the list again and puts it in force, or says why not.
+func (d *daemon) reload(ctx context.Context) (plan.Plan, error) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	d.systemd.Reloading()
+	defer d.systemd.Ready()
+	l, files, err := d.load()
+	if err != nil {
+		d.sup.Refused(ctx, err)
+		return plan.Plan{}, err
+	}
+	p, err := d.sup.Reload(ctx, l)
+	if err != nil {
+		return p, err
+	}
+	d.host.Reopen()
+	d.warnUnenforced(l)
+	if files != nil {
+		if err := saveAccepted(d.place.accepted(), files); err != nil {
+			d.log.Error(fmt.Sprintf("the accepted list cannot be kept: %v", err))
+		}
+	}
+	return p, nil
+}
+
+// record is the reader that hands each record to the others. It is called on
+// the loop: nothing here waits for a disk, a socket or journald.
+func (d *daemon) record(r event.Record) {
+	d.history.Add(r)
+	if d.journal != nil {
+		d.journal.Record(levelOf(r), r)
+		return
+	}
+	r.Message = strings.TrimRight(r.Message, "\n")
+	logRecord(d.log, r)
+}
+
+func (d *daemon) setupLog() {
+	level := slog.LevelInfo
+	if d.o.Verbose {
+		level = slog.LevelDebug
+	}
+	if d.service && systemd.StderrIsJournal() {
+		d.journal = systemd.NewJournal(d.o.Stderr)
+		d.log = slog.New(d.journal.Handler(level))
+	} else {
+		d.log = newTerminalLogger(d.o.Stderr, level)
+	}
+	d.systemd = systemd.NewNotifier(d.log)
+}
+
+func (d *daemon) closeLog() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainPatience)
+	defer cancel()
+	d.systemd.Flush(ctx)
+	if d.journal != nil {
+		d.journal.Close(ctx)
+	}
+}

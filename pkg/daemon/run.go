@@ -1,0 +1,56 @@
+package daemon
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/workersd/workersd/pkg/internal/host/guard"
+	"github.com/workersd/workersd/pkg/internal/host/process"
+)
+
+// Main is the program workersd; it returns the exit code.
+func Main(args []string) int {
+	process.TrampolineMain() // does not return in a trampoline
+	o, err := parseArgs(args, os.Stdout, os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return ExitOK
+	case err != nil:
+		return ExitUsage
+	}
+	return Run(o)
+}
+
+// Run is one manager from its start to its end; it returns the exit code.
+//
+// In a terminal the calling process becomes the guard (DESIGN §8), and the
+// manager is the same program executed again with the same arguments, which
+// reaches Run a second time. So it is called early in main, by a program that
+// has started nothing yet.
+func Run(o Options) int {
+	process.TrampolineMain()
+	if o.Stdout == nil {
+		o.Stdout = os.Stdout
+	}
+	if o.Stderr == nil {
+		o.Stderr = os.Stderr
+	}
+	d := &daemon{o: o, service: os.Getenv("NOTIFY_SOCKET") != ""}
+	if !d.service && !guard.Guarded() {
+		// What can be seen to be wrong is said before a second process is made.
+		if o.List == nil {
+			if _, _, err := d.load(); err != nil {
+				fmt.Fprintln(o.Stderr, err)
+				return ExitBadList
+			}
+		}
+		return guard.Run(os.Args)
+	}
+	code, err := d.run()
+	if err != nil {
+		fmt.Fprintf(o.Stderr, "workersd: %v\n", err)
+	}
+	return code
+}

@@ -88,6 +88,9 @@ func New(o Options) (*Host, error) {
 	if err := process.BecomeSubreaper(); err != nil {
 		return nil, fmt.Errorf("cannot become a subreaper: %w", err)
 	}
+	if err := process.KeepDescriptors(); err != nil {
+		return nil, fmt.Errorf("descriptors that we were started with: %w", err)
+	}
 	var err error
 	h.notify, err = notify.NewHub(notify.Options{Dir: o.NotifyDir, Deliver: h.said, Member: h.member})
 	if err != nil {

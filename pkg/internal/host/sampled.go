@@ -367,19 +367,42 @@ func (t *session) kill() {
 // Every process that it left has an ancestor that is our child now and that we
 // did not start: without such a child there is nothing, and no pass over /proc
 // is needed to know.
+//
+// A child that ends while we look hands its own children to us: they come at
+// the end of the list, so what a second look shows anew is looked at, too.
 func (s *sampled) clear(t *session) bool {
 	t.ended = true
-	children, ok := s.table.Children()
-	if !ok {
+	seen := map[int]bool{}
+	for fresh := true; fresh; {
+		fresh = false
+		orphans, ok := s.children.Orphans(s.table.Children)
+		if !ok {
+			return s.clearByScan(t)
+		}
+		for _, pid := range orphans {
+			if seen[pid] {
+				continue
+			}
+			seen[pid], fresh = true, true
+			p, ok := s.table.Read(pid)
+			if !ok || p.Zombie {
+				continue
+			}
+			if p.Session == t.pid || s.orphan(p) == t {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// clearByScan is for kernels without CONFIG_PROC_CHILDREN.
+func (s *sampled) clearByScan(t *session) bool {
+	if s.table.Scan() != nil {
 		return false
 	}
-	strangers, _ := s.children.Strangers(children)
-	for _, pid := range strangers {
-		p, ok := s.table.Read(pid)
-		if !ok || p.Zombie {
-			continue
-		}
-		if p.Session == t.pid || s.orphan(p) == t {
+	for _, p := range s.table.Procs {
+		if !p.Zombie && p.PID != s.self && s.owner(p) == t {
 			return false
 		}
 	}

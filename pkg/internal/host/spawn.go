@@ -88,6 +88,7 @@ func (h *Host) spawn(p *proc, order supervisor.SpawnOrder) (pid int, err error) 
 		Files: []*os.File{null, out.Stdout, out.Stderr, sock.Pipe},
 		Nice:  w.Nice, OOMScoreAdj: w.OOMScoreAdj, LimitNoFile: w.LimitNoFile,
 		CgroupFD: fd, CgroupPath: dir,
+		Problem: func(text string) { h.o.Log.Warn(w.Name + ": " + text) },
 	}, func(st lifecycle.Status) { h.exited(p, st) })
 	if err != nil {
 		p.setHolder(nil)

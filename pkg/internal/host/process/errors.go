@@ -12,65 +12,82 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkProgram looks at the program before the fork. It runs on a thread of
-// its own with the worker's directory: a path that hangs hangs only there.
+// who says for whom something failed, where it is not our own user.
+func (st *Start) who() string {
+	if st.User == nil {
+		return ""
+	}
+	return " by user " + st.User.Name
+}
+
+// checkProgram looks at the program before the fork, with the rights of the
+// worker's user.
 func checkProgram(st Start) error {
+	path := st.program()
 	var s unix.Stat_t
-	switch err := unix.Stat(st.Path, &s); err {
+	switch err := unix.Stat(path, &s); err {
 	case nil:
 	case unix.ENOENT, unix.ENOTDIR:
-		return fmt.Errorf("command %s does not exist (correct command, or install the program)", st.Path)
+		return fmt.Errorf("command %s does not exist (correct command, or install the program)", path)
+	case unix.EACCES:
+		return fmt.Errorf("command %s may not be reached%s (look at the modes of the directories above it)", path, st.who())
 	default:
-		return fmt.Errorf("command %s: %v", st.Path, err)
+		return fmt.Errorf("command %s: %w", path, err)
 	}
 	switch {
 	case s.Mode&unix.S_IFMT == unix.S_IFDIR:
-		return fmt.Errorf("command %s is a directory", st.Path)
+		return fmt.Errorf("command %s is a directory", path)
 	case s.Mode&unix.S_IFMT != unix.S_IFREG:
-		return fmt.Errorf("command %s is no program", st.Path)
+		return fmt.Errorf("command %s is no program", path)
 	case s.Mode&0o111 == 0:
-		return fmt.Errorf("command %s is not executable (chmod +x)", st.Path)
+		return fmt.Errorf("command %s is not executable (chmod +x)", path)
+	}
+	if unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS) == unix.EACCES {
+		return fmt.Errorf("command %s may not be executed%s (look at its mode, and for noexec among the mount options)", path, st.who())
 	}
 	return nil
 }
 
 // explain says what an error of fork or exec means.
 func explain(st Start, err error) error {
-	who := ""
-	if st.User != nil {
-		who = " for user " + st.User.Name
-	}
+	path := st.program()
 	switch {
+	case errors.Is(err, errTrampoline):
+		return fmt.Errorf("command %s: %w", path, err)
 	case errors.Is(err, syscall.ENOENT):
-		if interp := shebang(st); interp != "" {
-			return fmt.Errorf("command %s: its interpreter %s does not exist (correct its first line, or install it)", st.Path, interp)
+		if interp := shebang(path); interp != "" {
+			return fmt.Errorf("command %s: its interpreter %s does not exist (correct its first line, or install it)", path, interp)
 		}
-		return fmt.Errorf("command %s: its loader does not exist (is it built for this system?)", st.Path)
+		return fmt.Errorf("command %s: its loader does not exist (is it built for this system?)", path)
 	case errors.Is(err, syscall.EACCES):
-		if interp := shebang(st); interp != "" {
-			return fmt.Errorf("command %s: it or its interpreter %s is not executable%s", st.Path, interp, who)
+		if interp := shebang(path); interp != "" {
+			return fmt.Errorf("command %s: its interpreter %s may not be executed%s (permission denied)", path, interp, st.who())
 		}
-		return fmt.Errorf("command %s is not executable%s (permission denied: look at the modes of it and its directories)", st.Path, who)
+		return fmt.Errorf("command %s may not be executed%s (permission denied: look at its mode, its directories and the mount options)", path, st.who())
 	case errors.Is(err, syscall.ENOEXEC):
-		return fmt.Errorf("command %s is no program: neither a binary nor a script with #! in its first line", st.Path)
+		return fmt.Errorf("command %s is no program: neither a binary for this machine nor a script with #! in its first line", path)
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP):
+		return fmt.Errorf("command %s: the path of its interpreter is wrong: %w", path, err)
 	case errors.Is(err, syscall.EPERM) && st.User != nil:
 		return fmt.Errorf("cannot become user %s: operation not permitted (only root may set user and group)", st.User.Name)
+	case errors.Is(err, syscall.EINVAL) && st.User != nil:
+		return fmt.Errorf("cannot become user %s: uid %d or gid %d has no place in this user namespace", st.User.Name, st.User.UID, st.User.GID)
 	case errors.Is(err, syscall.EAGAIN):
-		return fmt.Errorf("command %s: no more processes are allowed (pids.max, RLIMIT_NPROC or TasksMax=)", st.Path)
+		return fmt.Errorf("command %s: no more processes are allowed (pids.max, RLIMIT_NPROC or TasksMax=)", path)
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return fmt.Errorf("command %s: the manager has no more file descriptors (RLIMIT_NOFILE, fs.file-max)", path)
 	case errors.Is(err, syscall.E2BIG):
-		return fmt.Errorf("command %s: arguments and environment are too long together", st.Path)
+		return fmt.Errorf("command %s: arguments and environment are too long together", path)
 	case errors.Is(err, syscall.ENOMEM):
-		return fmt.Errorf("command %s: not enough memory to start it", st.Path)
+		return fmt.Errorf("command %s: not enough memory to start it", path)
+	case errors.Is(err, syscall.ETXTBSY):
+		return fmt.Errorf("command %s is being written to (install it by renaming a new file into its place)", path)
 	}
-	return fmt.Errorf("command %s: %v", st.Path, err)
+	return fmt.Errorf("command %s: %w", path, err)
 }
 
 // shebang is the interpreter of a script, "" if it is none.
-func shebang(st Start) string {
-	path := st.Path
-	if !filepath.IsAbs(path) && st.Dir != "" {
-		path = filepath.Join(st.Dir, path)
-	}
+func shebang(path string) string {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return ""

@@ -2,7 +2,9 @@ package process
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"time"
@@ -28,13 +30,25 @@ type Start struct {
 
 	CgroupFD   int    // -1: none
 	CgroupPath string // of the same, for where clone3 is refused
+
+	// Problem is told, before Do returns, what was refused to a process that
+	// runs all the same; nil: nobody is.
+	Problem func(text string)
+}
+
+// program is the path as seen from our own directory.
+func (st *Start) program() string {
+	if st.Dir != "" && !filepath.IsAbs(st.Path) {
+		return filepath.Join(st.Dir, st.Path)
+	}
+	return st.Path
 }
 
 // How many starts work at a time, and how long one may prepare before it is
 // taken for hung and another may go on in its place.
 const (
 	startsAtATime = 4
-	hungAfter     = 3 * time.Second
+	hungAfter     = 2 * time.Second
 )
 
 // Spawner starts processes from threads of its own. Working directory and
@@ -51,7 +65,15 @@ type Spawner struct {
 type spawnLine struct {
 	work chan func()
 	home int // our working directory, as a descriptor
+	// own says that directory and umask are the thread's own. Containers without
+	// CAP_SYS_ADMIN refuse unshare(2) altogether; there the child changes its
+	// directory and a trampoline its umask.
+	own    bool
+	broken bool // it could not be made ours again
 }
+
+// unshare is another function in tests.
+var unshare = unix.Unshare
 
 // NewSpawner makes no thread yet.
 func NewSpawner(t *Table) *Spawner {
@@ -84,9 +106,15 @@ func (s *Spawner) Do(st Start, ended func(lifecycle.Status)) (pid int, err error
 		s.room <- struct{}{}
 		return 0, err
 	}
+	s.await(line, func() { pid, err = s.run(line, st, ended) })
+	return pid, err
+}
+
+// await lets fn run on a thread and gives the token of this start back.
+func (s *Spawner) await(line *spawnLine, fn func()) {
 	result := make(chan struct{})
 	line.work <- func() {
-		pid, err = s.run(line, st, ended)
+		fn()
 		close(result)
 	}
 	hung := time.NewTimer(hungAfter)
@@ -99,12 +127,19 @@ func (s *Spawner) Do(st Start, ended func(lifecycle.Status)) (pid int, err error
 		s.room <- struct{}{}
 		<-result
 	}
+	s.put(line)
+}
+
+func (s *Spawner) put(line *spawnLine) {
+	if line.broken {
+		close(line.work)
+		return
+	}
 	select {
 	case s.idle <- line:
 	default:
 		close(line.work) // one too many, after something had hung
 	}
-	return pid, err
 }
 
 func (s *Spawner) line() (*spawnLine, error) {
@@ -115,27 +150,28 @@ func (s *Spawner) line() (*spawnLine, error) {
 	}
 	l := &spawnLine{work: make(chan func())}
 	ready := make(chan error)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine, and nobody else
-		// gets a thread with a working directory of its own.
-		runtime.LockOSThread()
-		err := unix.Unshare(unix.CLONE_FS)
-		if err == nil {
-			l.home, err = unix.Open(".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		}
-		ready <- err
-		if err != nil {
-			return
-		}
-		defer unix.Close(l.home)
-		for fn := range l.work {
-			fn()
-		}
-	}()
+	go l.serve(ready)
 	if err := <-ready; err != nil {
-		return nil, errors.New("a thread to start it from cannot be made: " + err.Error())
+		return nil, fmt.Errorf("our own working directory cannot be opened: %w", err)
 	}
 	return l, nil
+}
+
+// serve is the thread. It is never unlocked: the thread ends with the
+// goroutine, and nobody else gets one with a working directory of its own.
+func (l *spawnLine) serve(ready chan<- error) {
+	runtime.LockOSThread()
+	l.own = unshare(unix.CLONE_FS) == nil
+	var err error
+	l.home, err = unix.Open(".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	ready <- err
+	if err != nil {
+		return
+	}
+	defer unix.Close(l.home)
+	for fn := range l.work {
+		fn()
+	}
 }
 
 // run is on a thread of its own.
@@ -143,65 +179,106 @@ func (s *Spawner) run(l *spawnLine, st Start, ended func(lifecycle.Status)) (int
 	if err := l.enter(st); err != nil {
 		return 0, err
 	}
-	if err := checkProgram(st); err != nil {
-		return 0, err
-	}
 	attr := &syscall.ProcAttr{Env: st.Env, Sys: &syscall.SysProcAttr{Setsid: true}}
+	if !l.own {
+		attr.Dir = st.Dir
+	}
 	for _, f := range st.Files {
 		attr.Files = append(attr.Files, f.Fd())
 	}
 	if st.User != nil {
 		attr.Sys.Credential = st.User.credential()
 	}
-	s.table.begin()
-	pid, err := s.fork(st, attr)
+	since := s.table.begin()
+	pid, err := l.fork(st, attr)
 	if err != nil {
-		s.table.end(0, nil)
+		s.table.end(since, 0, nil)
 		return 0, explain(st, err)
 	}
 	applyOutside(pid, st)
-	s.table.end(pid, ended)
+	s.table.end(since, pid, ended)
 	return pid, nil
 }
 
-func (s *Spawner) fork(st Start, attr *syscall.ProcAttr) (int, error) {
+func (l *spawnLine) fork(st Start, attr *syscall.ProcAttr) (int, error) {
+	if !l.own && st.Umask >= 0 && st.Umask != ourUmask {
+		return forkByTrampoline(st, attr)
+	}
 	if st.CgroupFD < 0 {
 		return syscall.ForkExec(st.Path, st.Args, attr)
 	}
-	if !clone3Refused.Load() {
-		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, st.CgroupFD
-		pid, err := syscall.ForkExec(st.Path, st.Args, attr)
-		if !errors.Is(err, syscall.ENOSYS) {
-			return pid, err
-		}
-		// seccomp hides clone3 (RestrictNamespaces=, container runtimes).
-		clone3Refused.Store(true)
+	if clone3Refused.Load() {
+		return forkByTrampoline(st, attr)
 	}
-	return forkByTrampoline(st, attr)
+	attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, st.CgroupFD
+	pid, err := syscall.ForkExec(st.Path, st.Args, attr)
+	// seccomp hides clone3 (RestrictNamespaces=, container runtimes): as one
+	// that does not exist or, in older ones, that is not permitted.
+	switch {
+	case errors.Is(err, syscall.ENOSYS):
+		clone3Refused.Store(true)
+		return forkByTrampoline(st, attr)
+	case errors.Is(err, syscall.EPERM):
+		if pid, err := forkByTrampoline(st, attr); err == nil {
+			clone3Refused.Store(true)
+			return pid, nil
+		}
+	}
+	return pid, err
 }
 
-// enter gives the thread the directory and umask that the child will inherit.
+// enter looks at directory and program with the rights of the worker's user,
+// so that an error names the one that is wrong, and gives the thread the
+// directory and umask that the child will inherit. A path that hangs hangs here
+// only.
 func (l *spawnLine) enter(st Start) error {
-	if err := unix.Fchdir(l.home); err != nil {
-		return errors.New("our own working directory is gone: " + err.Error())
+	if l.own {
+		if err := unix.Fchdir(l.home); err != nil {
+			return fmt.Errorf("our own working directory is gone: %w", err)
+		}
+		umask := st.Umask
+		if umask < 0 {
+			umask = ourUmask
+		}
+		unix.Umask(umask)
 	}
-	if st.Dir != "" {
-		if err := unix.Chdir(st.Dir); err != nil {
-			switch err {
-			case unix.ENOENT:
-				return errors.New("directory " + st.Dir + " does not exist (make it, or correct directory)")
-			case unix.ENOTDIR:
-				return errors.New("directory " + st.Dir + " is no directory")
-			}
-			return errors.New("directory " + st.Dir + ": " + err.Error())
+	err, back := asUser(st.User, func() error {
+		if err := l.checkDirectory(st); err != nil {
+			return err
+		}
+		return checkProgram(st)
+	})
+	if back != nil {
+		l.broken = true
+		return back
+	}
+	return err
+}
+
+func (l *spawnLine) checkDirectory(st Start) error {
+	if st.Dir == "" {
+		return nil
+	}
+	fd, err := unix.Open(st.Dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(fd)
+		if l.own {
+			err = unix.Fchdir(fd)
+		} else {
+			err = unix.Faccessat(unix.AT_FDCWD, st.Dir, unix.X_OK, unix.AT_EACCESS)
 		}
 	}
-	umask := st.Umask
-	if umask < 0 {
-		umask = ourUmask
+	switch err {
+	case nil:
+		return nil
+	case unix.ENOENT:
+		return fmt.Errorf("directory %s does not exist (make it, or correct directory)", st.Dir)
+	case unix.ENOTDIR:
+		return fmt.Errorf("directory %s is no directory (correct directory)", st.Dir)
+	case unix.EACCES:
+		return fmt.Errorf("directory %s may not be entered%s (look at the modes of it and those above it)", st.Dir, st.who())
 	}
-	unix.Umask(umask)
-	return nil
+	return fmt.Errorf("directory %s: %w", st.Dir, err)
 }
 
 // ourUmask is what the program was started with. It can only be read by
@@ -211,17 +288,3 @@ var ourUmask = func() int {
 	unix.Umask(old)
 	return old
 }()
-
-// applyOutside sets what can be set from outside, right after the start.
-func applyOutside(pid int, st Start) {
-	if st.Nice != 0 {
-		unix.Setpriority(unix.PRIO_PROCESS, pid, st.Nice)
-	}
-	if st.LimitNoFile > 0 {
-		lim := unix.Rlimit{Cur: uint64(st.LimitNoFile), Max: uint64(st.LimitNoFile)}
-		unix.Prlimit(pid, unix.RLIMIT_NOFILE, &lim, nil)
-	}
-	// A worker inherits the manager's protection from the OOM killer; then no
-	// limit kills it (FACTS §11, E5). So it is set always, also to 0.
-	setOOMScoreAdj(pid, st.OOMScoreAdj)
-}

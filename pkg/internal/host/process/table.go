@@ -25,18 +25,26 @@ type Table struct {
 	// early are ends of children that nobody has registered yet: they may be of
 	// a start under way. Without one they are strangers: orphans that became
 	// ours because we are a subreaper.
-	early map[int]lifecycle.Status
+	early map[int]earlyEnd
+	// order counts starts and early ends: an end from before a start began was
+	// of another process with the same pid.
+	order uint64
 
 	sigs chan os.Signal // buffer of 1: one wake-up covers any number of ends
 	quit chan struct{}
 	done chan struct{}
 }
 
+type earlyEnd struct {
+	status lifecycle.Status
+	order  uint64
+}
+
 // NewTable starts reaping. A program has at most one Table, and waits for no
 // child by other means (os/exec) while it runs.
 func NewTable() *Table {
 	t := &Table{
-		children: map[int]func(lifecycle.Status){}, early: map[int]lifecycle.Status{},
+		children: map[int]func(lifecycle.Status){}, early: map[int]earlyEnd{},
 		sigs: make(chan os.Signal, 1), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	signal.Notify(t.sigs, syscall.SIGCHLD)
@@ -83,29 +91,37 @@ func (t *Table) reapOne() bool {
 	if err != nil || si.Pid == 0 {
 		return false
 	}
-	pid := int(si.Pid)
-	t.mu.Lock()
-	var ws unix.WaitStatus
-	for {
-		_, err = unix.Wait4(pid, &ws, 0, nil)
-		if err != unix.EINTR {
-			break
-		}
-	}
-	st := statusOf(ws)
-	if err != nil {
-		st = lifecycle.Status{Unknown: true}
-	}
-	ended, ours := t.children[pid]
-	delete(t.children, pid)
-	if !ours && t.starting > 0 {
-		t.early[pid] = st
-	}
-	t.mu.Unlock()
-	if ours {
+	if ended, st, ours := t.collect(int(si.Pid)); ours {
 		ended(st)
 	}
 	return true
+}
+
+// collect reaps one pid. It never waits: who started a command that could not
+// be executed reaps it himself (syscall.ForkExec), and by now the pid may be
+// another child's.
+func (t *Table) collect(pid int) (ended func(lifecycle.Status), st lifecycle.Status, ours bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var ws unix.WaitStatus
+	got, err := 0, error(unix.EINTR)
+	for err == unix.EINTR {
+		got, err = unix.Wait4(pid, &ws, unix.WNOHANG, nil)
+	}
+	if err == nil && got == 0 {
+		return nil, st, false // it lives
+	}
+	st = lifecycle.Status{Unknown: true}
+	if err == nil {
+		st = statusOf(ws)
+	}
+	ended, ours = t.children[pid]
+	delete(t.children, pid)
+	if !ours && err == nil && t.starting > 0 {
+		t.order++
+		t.early[pid] = earlyEnd{st, t.order}
+	}
+	return ended, st, ours
 }
 
 func statusOf(ws unix.WaitStatus) lifecycle.Status {
@@ -119,18 +135,21 @@ func statusOf(ws unix.WaitStatus) lifecycle.Status {
 }
 
 // begin announces a start: ends of unknown children are kept until it is over.
-func (t *Table) begin() {
+func (t *Table) begin() (since uint64) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.starting++
-	t.mu.Unlock()
+	t.order++
+	return t.order
 }
 
 // end registers what was started; pid 0 is a start that failed. Ended is
 // called once, from the reaper or, if it has ended already, from here.
-func (t *Table) end(pid int, ended func(lifecycle.Status)) {
+func (t *Table) end(since uint64, pid int, ended func(lifecycle.Status)) {
 	t.mu.Lock()
 	t.starting--
-	st, early := t.early[pid]
+	e, early := t.early[pid]
+	early = early && e.order > since
 	if early {
 		delete(t.early, pid)
 	} else if pid != 0 {
@@ -141,7 +160,7 @@ func (t *Table) end(pid int, ended func(lifecycle.Status)) {
 	}
 	t.mu.Unlock()
 	if early {
-		ended(st)
+		ended(e.status)
 	}
 }
 
@@ -164,15 +183,21 @@ func (t *Table) Is(pid int) bool {
 	return ok
 }
 
-// Strangers are those of pids that are no registered children of ours, while no
-// start is under way that could have made them; ok is false if one is.
-func (t *Table) Strangers(pids []int) (strangers []int, ok bool) {
+// Orphans are those of our children that no start has registered: what became
+// ours because its parents ended, and starts under way. While list reads the
+// children nobody is reaped, because that would make it skip others
+// (proc_tid_children(5)).
+func (t *Table) Orphans(list func() (pids []int, ok bool)) (orphans []int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	pids, ok := list()
+	if !ok {
+		return nil, false
+	}
 	for _, pid := range pids {
 		if _, ours := t.children[pid]; !ours {
-			strangers = append(strangers, pid)
+			orphans = append(orphans, pid)
 		}
 	}
-	return strangers, t.starting == 0 || len(strangers) == 0
+	return orphans, true
 }

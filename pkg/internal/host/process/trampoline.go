@@ -21,22 +21,32 @@ var clone3Refused atomic.Bool
 // trampolineName is argv[0] of our own program as a trampoline.
 const trampolineName = "workersd-exec"
 
-// order is what a trampoline does, in a memfd: no argument list shows it.
+// errTrampoline marks what went wrong before the command came into play.
+var errTrampoline = errors.New("it cannot be started by way of our own program")
+
+// order is what a trampoline does, in a memfd: no argument list shows it. Text
+// is bytes, because JSON knows only UTF-8 and arguments need not be.
 type order struct {
-	Cgroup string
-	Path   string
-	Args   []string
-	Env    []string
+	Cgroup string // "": none
+	Dir    string // "": stays
+	Umask  int    // -1: stays
+	Path   []byte
+	Args   [][]byte
+	Env    [][]byte
 	Cred   bool
 	UID    int
 	GID    int
 	Groups []int
 }
 
-// forkByTrampoline starts our own program, which joins the leaf and then
-// becomes the command: the first page the command touches is charged there.
+// forkByTrampoline starts our own program, which joins the leaf, sets what
+// cannot be set from outside and then becomes the command: the first page the
+// command touches is charged to the leaf.
 func forkByTrampoline(st Start, attr *syscall.ProcAttr) (int, error) {
-	o := order{Cgroup: st.CgroupPath, Path: st.Path, Args: st.Args, Env: st.Env}
+	o := order{Umask: st.Umask, Dir: attr.Dir, Path: []byte(st.Path), Args: toBytes(st.Args), Env: toBytes(st.Env)}
+	if st.CgroupFD >= 0 {
+		o.Cgroup = st.CgroupPath
+	}
 	if st.User != nil {
 		o.Cred, o.UID, o.GID, o.Groups = true, st.User.UID, st.User.GID, st.User.Groups
 	}
@@ -46,7 +56,7 @@ func forkByTrampoline(st Start, attr *syscall.ProcAttr) (int, error) {
 	}
 	fd, err := unix.MemfdCreate("workersd-exec", unix.MFD_CLOEXEC)
 	if err != nil {
-		return 0, fmt.Errorf("memfd_create: %w", err)
+		return 0, fmt.Errorf("%w: memfd_create: %w", errTrampoline, err)
 	}
 	mem := os.NewFile(uintptr(fd), "order")
 	defer mem.Close()
@@ -65,7 +75,7 @@ func forkByTrampoline(st Start, attr *syscall.ProcAttr) (int, error) {
 	})
 	w.Close()
 	if err != nil {
-		return 0, fmt.Errorf("trampoline: %w", err)
+		return 0, fmt.Errorf("%w: %w", errTrampoline, err)
 	}
 	answer, err := io.ReadAll(io.LimitReader(r, 4096))
 	if len(answer) == 0 && err == nil {
@@ -75,7 +85,22 @@ func forkByTrampoline(st Start, attr *syscall.ProcAttr) (int, error) {
 	if no, err := strconv.Atoi(string(answer)); err == nil {
 		return 0, syscall.Errno(no)
 	}
-	return 0, fmt.Errorf("trampoline: %s", answer)
+	return 0, fmt.Errorf("%w: %s", errTrampoline, answer)
+}
+
+func toBytes(texts []string) (out [][]byte) {
+	for _, s := range texts {
+		out = append(out, []byte(s))
+	}
+	return out
+}
+
+func toStrings(texts [][]byte) []string {
+	out := []string{} // never nil: an empty environment is one
+	for _, b := range texts {
+		out = append(out, string(b))
+	}
+	return out
 }
 
 // TrampolineMain is called first in main. In a trampoline it does not return.
@@ -111,12 +136,11 @@ func trampoline(fd int) error {
 	if err := json.Unmarshal(text, &o); err != nil {
 		return err
 	}
-	procs, err := unix.Open(o.Cgroup+"/cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("%s/cgroup.procs cannot be opened", o.Cgroup)
+	if err := joinCgroup(o.Cgroup); err != nil {
+		return err
 	}
-	if _, err := unix.Write(procs, []byte("0")); err != nil {
-		return fmt.Errorf("%s cannot be joined: %s", o.Cgroup, err.Error())
+	if o.Umask >= 0 {
+		unix.Umask(o.Umask)
 	}
 	if o.Cred {
 		if os.Geteuid() == 0 {
@@ -131,5 +155,25 @@ func trampoline(fd int) error {
 			return err
 		}
 	}
-	return syscall.Exec(o.Path, o.Args, o.Env)
+	if o.Dir != "" {
+		if err := syscall.Chdir(o.Dir); err != nil {
+			return err
+		}
+	}
+	return syscall.Exec(string(o.Path), toStrings(o.Args), toStrings(o.Env))
+}
+
+func joinCgroup(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	procs, err := unix.Open(dir+"/cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("%s/cgroup.procs: %s", dir, err.Error())
+	}
+	defer unix.Close(procs)
+	if _, err := unix.Write(procs, []byte("0")); err != nil {
+		return fmt.Errorf("%s cannot be joined: %s", dir, err.Error())
+	}
+	return nil
 }

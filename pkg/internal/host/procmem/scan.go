@@ -187,7 +187,9 @@ func (t *Table) Children() (pids []int, ok bool) {
 		b, err := os.ReadFile(t.root() + "/self/task/" + task.Name() + "/children")
 		if err != nil {
 			if _, gone := os.Stat(t.root() + "/self/task/" + task.Name()); gone != nil {
-				continue // the thread ended; its children went to another of ours
+				// The thread ended; its children went to another of ours, perhaps
+				// one that was read already.
+				return t.Children()
 			}
 			return nil, false
 		}

@@ -1,0 +1,72 @@
+package process
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestLookup(t *testing.T) {
+	var users Users
+	u, err := users.Lookup("root", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u.Name != "root" || u.UID != 0 || u.GID != 0 || u.Home != "/root" || !strings.HasPrefix(u.Shell, "/") {
+		t.Errorf("root is %+v", u)
+	}
+	if again, _ := users.Lookup("root", ""); again != u {
+		t.Error("looked up again while nothing has changed")
+	}
+	if u, err = users.Lookup("0", "65533"); err != nil || u.Name != "root" || u.GID != 65533 {
+		t.Errorf("0, group 65533: %+v, %v", u, err)
+	}
+	if u, err = users.Lookup("54321", ""); err != nil || u.Name != "54321" || u.UID != 54321 || u.GID != 54321 || u.Home != "" || len(u.Groups) != 0 {
+		t.Errorf("a number that nobody has: %+v, %v", u, err)
+	}
+	if u, err = users.Lookup("", ""); u != nil || err != nil {
+		t.Errorf("nobody in particular: %+v, %v", u, err)
+	}
+	if u, err = users.Lookup("", "root"); err != nil || u.UID != os.Geteuid() || u.GID != 0 {
+		t.Errorf("group alone: %+v, %v", u, err)
+	}
+	for _, c := range []struct{ user, group, want string }{
+		{"nosuchuser", "", `user "nosuchuser" does not exist (make it, or correct user)`},
+		{"root", "nosuchgroup", `group "nosuchgroup" does not exist (make it, or correct group)`},
+		{"-5", "", `user "-5" does not exist (make it, or correct user)`},
+	} {
+		if _, err := users.Lookup(c.user, c.group); err == nil || err.Error() != c.want {
+			t.Errorf("got %v, want %s", err, c.want)
+		}
+	}
+}
+
+func TestLook(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(dir+"/tool", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(other+"/tool", nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, path, want, err string }{
+		{"tool", dir + ":" + other, other + "/tool", ""},
+		{"/abs/tool", dir, "/abs/tool", ""},
+		{"./tool", dir, "./tool", ""},
+		{"tool", dir, "", "command " + dir + "/tool is not executable (chmod +x)"},
+		{"nothing", dir, "", "command nothing does not exist in PATH " + dir + " (write its full path, or set PATH in environment)"},
+		{"tool", ".:relative", "", "command tool does not exist in PATH .:relative (write its full path, or set PATH in environment)"},
+	} {
+		got, err := Look(c.name, c.path)
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if got != c.want || text != c.err {
+			t.Errorf("Look(%q, %q): %q, %q", c.name, c.path, got, text)
+		}
+	}
+	if got, err := Look("sh", ""); err != nil || !strings.HasSuffix(got, "/sh") {
+		t.Errorf("without PATH: %q, %v", got, err)
+	}
+}

@@ -46,6 +46,8 @@ type Snapshot struct {
 	Stopping   bool
 	// StoppingUntil is the latest deadline of what still lives while stopping.
 	StoppingUntil time.Time
+	// Unknown is how many events of the host were about no worker here.
+	Unknown uint64
 }
 
 // Verb is what an operator can ask of workers.

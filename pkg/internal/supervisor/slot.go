@@ -1,159 +1,138 @@
 package supervisor
 
 import (
-	"container/heap"
+	"fmt"
+	"slices"
 	"time"
 
-	"github.com/workersd/workersd/pkg/internal/admission"
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
 	"github.com/workersd/workersd/pkg/spec"
 )
 
-// slot is one worker of the list, with what the loop knows about it.
+// slot is one worker, with what the loop knows about it.
 type slot struct {
 	w            lifecycle.Worker
+	entry        *entry
 	operatorStop bool
 	removed      bool // not in the list any more; drains
-	tried        bool // a first start was attempted
-	held         bool // due to start, held by admission
-	asked        bool // waits for admission to recycle
-	askSeq       uint64
-	recycling    bool // counts against max_recycling
-	index        int  // in deadlines; -1: not there
+	gone         bool // removed, and nothing of it is left
+	awaited      bool // counted in untried
+
+	at     time.Time // deadline, as the heap has it
+	index  int       // in deadlines; -1: not there
+	ticked time.Time // turn of the last Tick
+	ticks  int       // in that turn
+	odd    bool      // said that Ticks do not move its deadline
+
+	held      bool // due to start, held by admission
+	asked     bool // waits for admission to recycle
+	askSeq    uint64
+	recycling bool // counts against max_recycling
+	failing   bool // recycling, and its successor does not come up
 }
 
 func (sl *slot) wanted() bool { return sl.w.Spec.Enabled && !sl.operatorStop && !sl.removed }
 
 // entry is what the workers of one entry share.
 type entry struct {
-	size      int // workers in the list
+	name      string
+	slots     int // that point here
+	size      int // of them enabled in the list
 	recycling int
+	failing   int // of them
 	asked     []*slot
+	dirty     bool // is in Supervisor.dirty or crowded
 }
 
-func (s *Supervisor) entry(name string) *entry {
-	e := s.entries[name]
-	if e == nil {
-		e = &entry{}
-		s.entries[name] = e
-	}
-	return e
-}
-
-// add makes the slot of a worker that has none.
+// add makes the slot of a worker that has none. Its generations follow all that
+// were ever used, so that a worker which comes back repeats none.
 func (s *Supervisor) add(w *spec.Worker) *slot {
-	sl := &slot{w: lifecycle.New(w, s.list.Manager.DrainMax, s.o.Floor-1), index: -1}
+	sl := &slot{w: lifecycle.New(w, s.list.Manager.DrainMax, s.last), index: -1}
 	s.slots[w.Name] = sl
 	s.order = append(s.order, sl)
-	s.entry(w.Entry).size++
+	s.join(sl, w.Entry)
+	if w.Enabled {
+		sl.entry.size++
+	}
+	s.size.Store(int64(len(s.slots)))
 	return sl
 }
 
-// grant lets as many workers of an entry recycle as max_recycling has room for.
-func (s *Supervisor) grant(sp *spec.Worker) {
-	e := s.entry(sp.Entry)
-	if len(e.asked) == 0 {
-		return
-	}
-	asked := make([]admission.Asked, 0, len(e.asked))
-	kept := e.asked[:0]
-	for _, sl := range e.asked {
-		p := &sl.w.Places[0]
-		if p.Asked == "" || p.Ending != "" || p.HasExited { // it left by itself
-			sl.asked = false
-			continue
+// join makes a slot one of an entry, and no more of the one it was of.
+func (s *Supervisor) join(sl *slot, name string) {
+	if sl.entry != nil {
+		if sl.entry.name == name {
+			return
 		}
-		kept = append(kept, sl)
-		asked = append(asked, admission.Asked{Name: sl.w.Spec.Name, Reason: p.Asked, Seq: sl.askSeq})
+		s.leave(sl)
 	}
-	clear(e.asked[len(kept):])
-	e.asked = kept
-	for _, name := range admission.Recycles(sp.MaxRecycling, e.size, e.recycling, asked) {
-		sl := s.slots[name]
+	e := s.entries[name]
+	if e == nil {
+		e = &entry{name: name}
+		s.entries[name] = e
+	}
+	e.slots++
+	sl.entry = e
+}
+
+func (s *Supervisor) leave(sl *slot) {
+	e := sl.entry
+	if sl.asked {
+		e.asked = slices.DeleteFunc(e.asked, func(other *slot) bool { return other == sl })
 		sl.asked = false
-		for i, other := range e.asked {
-			if other == sl {
-				e.asked = append(e.asked[:i], e.asked[i+1:]...)
-				break
-			}
-		}
-		if !sl.recycling {
-			sl.recycling = true
-			e.recycling++
-		}
-		s.apply(sl, lifecycle.RecycleGranted{})
 	}
+	s.endRecycle(sl)
+	e.slots--
+	if e.slots == 0 {
+		delete(s.entries, e.name)
+	}
+	sl.entry = nil
 }
 
-// recycled takes a worker out of the count when its successor works, or when
-// there will be none.
-func (s *Supervisor) recycled(sl *slot) {
-	if !sl.recycling {
+// forget ends a slot that was removed from the list and of which nothing lives.
+func (s *Supervisor) forget(sl *slot) {
+	if sl.gone {
 		return
 	}
-	p := &sl.w.Places[0]
-	switch {
-	case p.Living() && p.State == lifecycle.Up && p.Ending == "" && p.Asked == "" && !sl.w.Places[1].Living():
-	case sl.w.Idle() && (sl.w.State == lifecycle.Down || sl.w.State == lifecycle.Done || sl.w.State == lifecycle.Backoff):
-	default:
-		return
-	}
-	sl.recycling = false
-	s.entry(sl.w.Spec.Entry).recycling--
-	s.grant(sl.w.Spec)
+	sl.gone = true
+	s.gone++
+	s.due.remove(sl)
+	s.leave(sl)
+	delete(s.slots, sl.w.Spec.Name)
+	s.size.Store(int64(len(s.slots)))
 }
 
-// deadlines is a heap of the slots that have one, the earliest first.
-type deadlines struct{ slots []*slot }
-
-func (d *deadlines) Len() int           { return len(d.slots) }
-func (d *deadlines) Less(i, j int) bool { return d.slots[i].w.Deadline.Before(d.slots[j].w.Deadline) }
-func (d *deadlines) Swap(i, j int) {
-	d.slots[i], d.slots[j] = d.slots[j], d.slots[i]
-	d.slots[i].index, d.slots[j].index = i, j
-}
-func (d *deadlines) Push(x any) {
-	sl := x.(*slot)
-	sl.index = len(d.slots)
-	d.slots = append(d.slots, sl)
-}
-func (d *deadlines) Pop() any {
-	last := len(d.slots) - 1
-	sl := d.slots[last]
-	d.slots[last] = nil
-	d.slots = d.slots[:last]
-	sl.index = -1
-	return sl
-}
-
-// update puts a slot where its deadline belongs; one that is held is not there.
-func (d *deadlines) update(sl *slot) {
-	switch {
-	case sl.w.Deadline.IsZero() || sl.held:
-		d.remove(sl)
-	case sl.index < 0:
-		heap.Push(d, sl)
-	default:
-		heap.Fix(d, sl.index)
+// compact takes what was forgotten out of the order, once in a turn.
+func (s *Supervisor) compact() {
+	if s.gone > 0 {
+		s.order = slices.DeleteFunc(s.order, func(sl *slot) bool { return sl.gone })
+		s.gone = 0
 	}
 }
 
-func (d *deadlines) remove(sl *slot) {
-	if sl.index >= 0 {
-		heap.Remove(d, sl.index)
+// tried notes that a first start was attempted, or is not wanted any more.
+func (s *Supervisor) tried(sl *slot) {
+	if sl.awaited {
+		sl.awaited = false
+		s.untried--
 	}
 }
 
-func (d *deadlines) first() *slot {
-	if len(d.slots) == 0 {
-		return nil
+func unique(l spec.List) error {
+	seen := make(map[string]bool, len(l.Workers))
+	for i := range l.Workers {
+		name := l.Workers[i].Name
+		if seen[name] {
+			return fmt.Errorf("worker %q stands twice in the list: names must differ", name)
+		}
+		seen[name] = true
 	}
-	return d.slots[0]
+	return nil
 }
 
-func (d *deadlines) next() time.Time {
-	if sl := d.first(); sl != nil {
-		return sl.w.Deadline
+func countWorkers(n int) string {
+	if n == 1 {
+		return "1 worker"
 	}
-	return time.Time{}
+	return fmt.Sprintf("%d workers", n)
 }

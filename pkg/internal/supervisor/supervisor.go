@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/workersd/workersd/pkg/internal/event"
@@ -10,17 +11,19 @@ import (
 	"github.com/workersd/workersd/pkg/spec"
 )
 
-// reserveBlock is how many generations one write to disk covers.
-const reserveBlock = 1000
-
-// batch is how many host events are handled before the timer is looked at again.
+// batch is how many host events are handled before the timer and the commands
+// are looked at again: a flood of one worker holds up nothing else.
 const batch = 256
+
+// maxTicks is how often one worker may be due at one moment: a deadline may
+// come right after another, with a grace of zero.
+const maxTicks = 8
 
 // ErrEnded is returned by commands that come after the end.
 var ErrEnded = errors.New("the manager has ended")
 
 // Supervisor owns all workers of one list. Make it with New, then Run it; all
-// other methods may be called from any goroutine while it runs.
+// other methods may be called from any goroutine.
 type Supervisor struct {
 	o Options
 
@@ -28,29 +31,42 @@ type Supervisor struct {
 	// never closed; done is closed when the loop has ended.
 	cmds chan func()
 	done chan struct{}
+	// ends holds the two calls of Shutdown that mean something, so that neither
+	// waits, also before Run.
+	ends chan struct{}
 	// first is closed by the loop once every wanted worker was tried once.
 	first chan struct{}
-	// reserved tells the loop of a floor that is safe; one at a time is asked.
+	// reserved tells the loop of a floor that is safe. Only one is asked for at
+	// a time, so that with room for one nobody waits.
 	reserved chan uint64
+	size     atomic.Int64 // workers, for who makes room for a snapshot
 
 	// All below belongs to the loop.
 	started time.Time
 	now     time.Time // of the turn of the loop
 	list    spec.List
+	version uint64 // of the list: how many came before it
 	slots   map[string]*slot
 	order   []*slot // in the order of the list, removed ones behind
+	gone    int     // slots in order that are no longer in slots
 	entries map[string]*entry
 	due     deadlines
-	held    []*slot // due to start, held by admission, in order
-	pending []pending
-	busy    bool // pending is being worked off
+	pending []pending // events that follow from the one being handled
+	busy    bool      // pending is being worked off
 
-	starting  int // processes between their start and being up
-	living    int // workers of which something lives
-	untried   int // wanted workers not tried yet; -1 once told
-	seq       uint64
-	askSeq    uint64
-	unknown   uint64 // host events about workers that are not here
+	held    []*slot   // due to start, held by admission, in order
+	blocked []pending // would use a generation that is not reserved yet
+	dirty   []*entry  // whose waiting recycles are to be looked at in this turn
+	crowded []*entry  // and in the next: there was no room to start a successor
+	askSeq  uint64
+
+	starting int    // processes between their start and being up
+	living   int    // workers of which something lives
+	untried  int    // wanted workers not tried yet
+	seq      uint64 // of the last record
+	unknown  uint64 // host events about workers that are not here
+
+	last      uint64 // highest generation used, by any manager so far
 	floor     uint64 // generations below it are safe to use
 	reserving bool
 
@@ -66,27 +82,18 @@ type pending struct {
 
 // New makes a supervisor; nothing happens before Run.
 func New(o Options) *Supervisor {
-	if o.Floor == 0 {
-		o.Floor = 1
-	}
+	o.Floor = max(o.Floor, 1)
 	if o.Record == nil {
 		o.Record = func(event.Record) {}
 	}
 	s := &Supervisor{
-		o: o, cmds: make(chan func()), done: make(chan struct{}), first: make(chan struct{}),
-		reserved: make(chan uint64, 1), list: o.List, slots: map[string]*slot{}, entries: map[string]*entry{},
-		floor: o.Floor,
+		o: o, cmds: make(chan func()), done: make(chan struct{}), ends: make(chan struct{}, 2),
+		first: make(chan struct{}), reserved: make(chan uint64, 1),
+		list: o.List, slots: map[string]*slot{}, entries: map[string]*entry{},
+		last: o.Floor - 1, floor: o.Floor,
 	}
 	if o.Reserve == nil {
 		s.floor = ^uint64(0)
-	}
-	stopped := map[string]bool{}
-	for _, n := range o.StoppedByOperator {
-		stopped[n] = true
-	}
-	for i := range o.List.Workers {
-		w := &o.List.Workers[i]
-		s.add(w).operatorStop = stopped[w.Name]
 	}
 	return s
 }
@@ -95,13 +102,66 @@ func New(o Options) *Supervisor {
 // worker is left, or, past drain_max, when what is left cannot be killed.
 func (s *Supervisor) Run() error {
 	defer close(s.done)
+	if err := unique(s.list); err != nil {
+		return err
+	}
 	s.now = time.Now()
+	s.begin()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	events := s.o.Host.Events()
+	var armed time.Time
+	for s.turn(); !s.finished(); s.turn() {
+		if next := s.next(); next != armed {
+			armed = next
+			timer.Stop()
+			if !next.IsZero() {
+				timer.Reset(time.Until(next))
+			}
+		}
+		select {
+		case ev, ok := <-events:
+			if !ok { // a host that is closed says nothing more
+				events = nil
+				break
+			}
+			s.now = time.Now()
+			s.host(ev)
+			s.drain(events)
+		case fn := <-s.cmds:
+			s.now = time.Now()
+			fn()
+		case <-s.ends:
+			s.now = time.Now()
+			s.shutdown()
+		case floor := <-s.reserved:
+			s.now = time.Now()
+			s.raised(floor)
+		case <-timer.C:
+			s.now = time.Now()
+			armed = time.Time{}
+		}
+	}
+	s.nameStuck()
+	s.record(event.Record{Kind: event.ManagerStopped, Message: "stopped"})
+	return nil
+}
+
+// begin starts what the list wants up.
+func (s *Supervisor) begin() {
 	s.started = s.now
 	s.o.Host.Configure(s.list.Manager)
+	s.record(event.Record{Kind: event.ManagerStarted, Message: "started with " + countWorkers(len(s.list.Workers))})
 	s.reserve()
-	s.record(event.Record{Kind: event.ManagerStarted, Message: countMessage("started", len(s.order))})
-	for _, sl := range s.order {
+	stopped := map[string]bool{}
+	for _, n := range s.o.StoppedByOperator {
+		stopped[n] = true
+	}
+	for i := range s.list.Workers {
+		sl := s.add(&s.list.Workers[i])
+		sl.operatorStop = stopped[sl.w.Spec.Name]
 		if sl.wanted() {
+			sl.awaited = true
 			s.untried++
 		}
 	}
@@ -110,49 +170,34 @@ func (s *Supervisor) Run() error {
 			s.apply(sl, lifecycle.StartWanted{})
 		}
 	}
-	s.tellFirst()
+}
 
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	var armed time.Time
-	for !s.finished() {
-		if next := s.due.next(); next != armed {
-			armed = next
-			timer.Stop()
-			if !next.IsZero() {
-				timer.Reset(time.Until(next))
-			}
-		}
-		select {
-		case ev := <-s.o.Host.Events():
-			s.now = time.Now()
-			s.host(ev)
-			s.drain()
-		case fn := <-s.cmds:
-			s.now = time.Now()
-			fn()
-		case <-timer.C:
-			s.now = time.Now()
-			armed = time.Time{}
-		case floor := <-s.reserved:
-			s.now = time.Now()
-			s.floor, s.reserving = floor, false
-		}
+// turn does what follows from what has happened, until nothing does.
+func (s *Supervisor) turn() {
+	s.dirty, s.crowded = append(s.dirty, s.crowded...), nil
+	for {
 		s.tick()
+		s.grants()
 		s.release()
-		s.tellFirst()
+		if len(s.dirty) == 0 {
+			break
+		}
 	}
-	s.now = time.Now()
-	s.nameStuck()
-	s.record(event.Record{Kind: event.ManagerStopped, Message: "stopped"})
-	return nil
+	s.compact()
+	if s.untried == 0 {
+		s.untried = -1
+		close(s.first)
+	}
 }
 
 // drain handles what the host has to say already, within bounds.
-func (s *Supervisor) drain() {
+func (s *Supervisor) drain(events <-chan HostEvent) {
 	for range batch {
 		select {
-		case ev := <-s.o.Host.Events():
+		case ev, ok := <-events:
+			if !ok {
+				return
+			}
 			s.host(ev)
 		default:
 			return
@@ -177,46 +222,49 @@ func (s *Supervisor) host(ev HostEvent) {
 func (s *Supervisor) tick() {
 	for {
 		sl := s.due.first()
-		if sl == nil || sl.w.Deadline.After(s.now) {
+		if sl == nil || sl.at.After(s.now) {
 			return
 		}
-		if sl.w.DueToStart(s.now) && !s.mayStart(sl) {
-			s.due.remove(sl)
-			sl.held = true
-			s.held = append(s.held, sl)
+		if sl.w.DueToStart(s.now) && !s.mayStart() {
+			s.hold(sl)
 			continue
 		}
-		before := sl.w.Deadline
-		s.apply(sl, lifecycle.Tick{})
-		if sl.w.Deadline.Equal(before) && sl.index >= 0 {
-			// A deadline that a Tick does not move would spin the loop.
-			panic("supervisor: worker " + sl.w.Spec.Name + " keeps a deadline that has passed in state " + sl.w.State.String())
+		if sl.ticked != s.now {
+			sl.ticked, sl.ticks = s.now, 0
 		}
-	}
-}
-
-// release starts what admission held, as far as there is room now.
-func (s *Supervisor) release() {
-	for len(s.held) > 0 {
-		sl := s.held[0]
-		if !sl.held || !sl.w.DueToStart(s.now) { // stopped, removed or moved meanwhile
-			s.unhold()
+		if sl.ticks++; sl.ticks > maxTicks {
+			s.putOff(sl)
 			continue
 		}
-		if !s.mayStart(sl) {
-			return
-		}
-		s.unhold()
 		s.apply(sl, lifecycle.Tick{})
 	}
 }
 
-func (s *Supervisor) unhold() {
-	sl := s.held[0]
-	s.held[0] = nil
-	s.held = s.held[1:]
-	sl.held = false
-	s.due.update(sl)
+// putOff keeps a deadline that Ticks do not move from spinning the loop.
+func (s *Supervisor) putOff(sl *slot) {
+	s.due.put(sl, s.now.Add(time.Second))
+	if !sl.odd {
+		sl.odd = true
+		s.record(event.Record{Kind: event.Warning, Worker: sl.w.Spec.Name,
+			Message: "nothing comes of its deadline in state " + sl.w.State.String() + ": please report this as a defect of workersd"})
+	}
+}
+
+// next is when the loop must turn at the latest; zero: never by itself.
+func (s *Supervisor) next() time.Time {
+	at := s.due.next()
+	if end := s.drained(); s.stopping && end.After(s.now) && (at.IsZero() || end.Before(at)) {
+		at = end
+	}
+	return at
+}
+
+// drained is when the end no longer waits for what cannot be killed.
+func (s *Supervisor) drained() time.Time {
+	if s.killing {
+		return s.stopBegan
+	}
+	return s.stopBegan.Add(s.list.Manager.DrainMax)
 }
 
 // finished reports whether the loop may end.
@@ -227,7 +275,7 @@ func (s *Supervisor) finished() bool {
 	if s.living == 0 {
 		return true
 	}
-	if !s.killing && s.now.Before(s.stopBegan.Add(s.list.Manager.DrainMax)) {
+	if s.now.Before(s.drained()) {
 		return false
 	}
 	for _, sl := range s.order {
@@ -238,17 +286,6 @@ func (s *Supervisor) finished() bool {
 		}
 	}
 	return true
-}
-
-func (s *Supervisor) nameStuck() {
-	for _, sl := range s.order {
-		for i := range sl.w.Places {
-			if p := &sl.w.Places[i]; p.Living() {
-				s.record(event.Record{Kind: event.Stuck, Worker: sl.w.Spec.Name, Generation: p.Generation, PID: p.PID,
-					Message: "is left behind: SIGKILL does not end it (uninterruptible sleep)"})
-			}
-		}
-	}
 }
 
 // call runs fn on the loop and waits until it has run.

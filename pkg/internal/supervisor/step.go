@@ -1,16 +1,12 @@
 package supervisor
 
 import (
-	"fmt"
-	"slices"
-
-	"github.com/workersd/workersd/pkg/internal/admission"
 	"github.com/workersd/workersd/pkg/internal/event"
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
 )
 
 // apply steps one worker and carries out what follows. What an action leads to
-// (a recycle that is granted at once) waits until the action before is done.
+// waits until the action before is done.
 func (s *Supervisor) apply(sl *slot, ev lifecycle.Event) {
 	s.pending = append(s.pending, pending{sl, ev})
 	if s.busy {
@@ -18,17 +14,25 @@ func (s *Supervisor) apply(sl *slot, ev lifecycle.Event) {
 	}
 	s.busy = true
 	for i := 0; i < len(s.pending); i++ {
-		p := s.pending[i]
-		s.step(p.s, p.ev)
+		if p := s.pending[i]; !p.s.gone {
+			s.step(p.s, p.ev)
+		}
 	}
+	clear(s.pending)
 	s.pending = s.pending[:0]
 	s.busy = false
 }
 
 func (s *Supervisor) step(sl *slot, ev lifecycle.Event) {
+	w, actions := lifecycle.Step(sl.w, s.now, ev)
+	if s.unreserved(actions) {
+		// Step is pure: a step that is not taken has not happened. Its event
+		// comes again when the generation is safe.
+		s.block(sl, ev)
+		return
+	}
 	starting, living := startingIn(&sl.w), !sl.w.Idle()
-	var actions []lifecycle.Action
-	sl.w, actions = lifecycle.Step(sl.w, s.now, ev)
+	sl.w = w
 	s.starting += startingIn(&sl.w) - starting
 	if now := !sl.w.Idle(); now != living {
 		if now {
@@ -44,7 +48,10 @@ func (s *Supervisor) step(sl *slot, ev lifecycle.Event) {
 	for _, a := range actions {
 		s.act(sl, a)
 	}
-	s.recycled(sl)
+	s.followRecycle(sl)
+	if sl.awaited && (sl.w.Wanted == lifecycle.WantedDown || sl.w.Places[0].Stuck) {
+		s.tried(sl) // a start that hangs has been attempted
+	}
 	if sl.removed && sl.w.Idle() {
 		s.forget(sl)
 	}
@@ -55,6 +62,7 @@ func (s *Supervisor) act(sl *slot, a lifecycle.Action) {
 	name := sl.w.Spec.Name
 	switch a := a.(type) {
 	case lifecycle.Spawn:
+		s.last = max(s.last, a.Generation)
 		s.o.Host.Spawn(SpawnOrder{ID: lifecycle.ProcessID{Worker: name, Generation: a.Generation}, Spec: sl.w.Spec, MaxRequests: a.MaxRequests})
 		s.reserve()
 	case lifecycle.Signal:
@@ -74,43 +82,11 @@ func (s *Supervisor) act(sl *slot, a lifecycle.Action) {
 	}
 }
 
-func (s *Supervisor) ask(sl *slot) {
-	if !sl.asked {
-		sl.asked = true
-		s.askSeq++
-		sl.askSeq = s.askSeq
-		e := s.entry(sl.w.Spec.Entry)
-		e.asked = append(e.asked, sl)
-	}
-	s.grant(sl.w.Spec)
-}
-
-// mayStart is admission's word on one start, and the floor's.
-func (s *Supervisor) mayStart(sl *slot) bool {
-	return admission.Starts(s.starting, s.list.Manager) > 0 && sl.w.Generation+1 < s.floor
-}
-
-// reserve asks for more generations before they run out. No generation is used
-// that an earlier manager may have used, also after a crash.
-func (s *Supervisor) reserve() {
-	if s.o.Reserve == nil || s.reserving {
-		return
-	}
-	var last uint64
-	for _, sl := range s.order {
-		last = max(last, sl.w.Generation)
-	}
-	if last+reserveBlock/2 < s.floor {
-		return
-	}
-	floor := last + reserveBlock
-	s.reserving = true
-	s.o.Reserve(floor, func() { s.reserved <- floor })
-}
-
+// startingIn counts the processes that count against max_starting. A start that
+// hangs does not: it must not hold up the others.
 func startingIn(w *lifecycle.Worker) (n int) {
 	for i := range w.Places {
-		if w.Places[i].State == lifecycle.Starting {
+		if p := &w.Places[i]; p.State == lifecycle.Starting && p.Living() && !p.Stuck {
 			n++
 		}
 	}
@@ -122,45 +98,4 @@ func (s *Supervisor) record(r event.Record) {
 	s.seq++
 	r.Seq, r.Time = s.seq, s.now
 	s.o.Record(r)
-}
-
-// forget ends a slot that was removed from the list.
-func (s *Supervisor) forget(sl *slot) {
-	s.due.remove(sl)
-	delete(s.slots, sl.w.Spec.Name)
-	if i := slices.Index(s.order, sl); i >= 0 {
-		s.order = slices.Delete(s.order, i, i+1)
-	}
-	if sl.asked {
-		e := s.entry(sl.w.Spec.Entry)
-		if i := slices.Index(e.asked, sl); i >= 0 {
-			e.asked = slices.Delete(e.asked, i, i+1)
-		}
-	}
-	if sl.recycling {
-		s.entry(sl.w.Spec.Entry).recycling--
-	}
-}
-
-func (s *Supervisor) tried(sl *slot) {
-	if !sl.tried {
-		sl.tried = true
-		if s.untried > 0 && sl.w.Wanted == lifecycle.WantedUp {
-			s.untried--
-		}
-	}
-}
-
-func (s *Supervisor) tellFirst() {
-	if s.untried == 0 {
-		s.untried = -1
-		close(s.first)
-	}
-}
-
-func countMessage(what string, workers int) string {
-	if workers == 1 {
-		return what + " with 1 worker"
-	}
-	return fmt.Sprintf("%s with %d workers", what, workers)
 }

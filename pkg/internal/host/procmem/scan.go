@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -13,10 +14,10 @@ import (
 
 // Proc is one line of the process table.
 type Proc struct {
-	PID, PPID, Session int
-	Start              uint64 // clock ticks since boot: with PID it names a process
-	RSS                spec.Bytes
-	Zombie             bool
+	PID, PPID, Group, Session int
+	Start                     uint64 // clock ticks since boot: with PID it names a process
+	RSS                       spec.Bytes
+	Zombie                    bool
 }
 
 // Table reads /proc, again and again into the same memory.
@@ -114,16 +115,18 @@ func (t *Table) Read(pid int) (p Proc, ok bool) {
 	t.path = append(t.path[:0], t.root()...)
 	t.path = append(t.path, '/')
 	t.path = strconv.AppendInt(t.path, int64(pid), 10)
-	t.path = append(t.path, "/stat"...)
+	t.path = append(t.path, "/stat\x00"...)
 	if t.buf == nil {
 		t.buf = make([]byte, 4096)
 	}
-	fd, err := unix.Open(string(t.path), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
+	// By hand: unix.Open copies the path, twice for each process of each pass.
+	cwd := unix.AT_FDCWD
+	fd, _, e := unix.Syscall6(unix.SYS_OPENAT, uintptr(cwd), uintptr(unsafe.Pointer(&t.path[0])), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
+	if e != 0 {
 		return p, false
 	}
-	n, err := unix.Read(fd, t.buf)
-	unix.Close(fd)
+	n, err := unix.Read(int(fd), t.buf)
+	unix.Close(int(fd))
 	if err != nil || n <= 0 {
 		return p, false
 	}
@@ -153,6 +156,8 @@ func ParseStat(b []byte) (p Proc, ok bool) {
 			p.Zombie = len(field) == 1 && (field[0] == 'Z' || field[0] == 'X')
 		case 4:
 			p.PPID, _ = number(field)
+		case 5:
+			p.Group, _ = number(field)
 		case 6:
 			p.Session, _ = number(field)
 		case 22:
@@ -200,75 +205,4 @@ func (t *Table) Children() (pids []int, ok bool) {
 		}
 	}
 	return pids, true
-}
-
-// PSS is the proportional set size: shared pages counted by shares. It takes
-// more of the kernel than RSS, and rights over the process; ok says that it was told.
-func (t *Table) PSS(pid int) (spec.Bytes, bool) {
-	b, err := os.ReadFile(t.root() + "/" + strconv.Itoa(pid) + "/smaps_rollup")
-	if err != nil {
-		return 0, false
-	}
-	for line := range bytes.Lines(b) {
-		if rest, found := bytes.CutPrefix(line, []byte("Pss:")); found {
-			if f := bytes.Fields(rest); len(f) > 0 {
-				n, ok := number(f[0])
-				return spec.Bytes(n) * spec.KiB, ok
-			}
-		}
-	}
-	return 0, false
-}
-
-// Environ reports whether a process was started with all of the given
-// assignments ("NAME=value").
-func (t *Table) Environ(pid int, assignments ...string) bool {
-	b, err := os.ReadFile(t.root() + "/" + strconv.Itoa(pid) + "/environ")
-	if err != nil {
-		return false
-	}
-	for _, a := range assignments {
-		found := false
-		for v := range bytes.SplitSeq(b, []byte{0}) {
-			if string(v) == a {
-				found = true
-				break
-			}
-		}
-		if !found {
-			return false
-		}
-	}
-	return true
-}
-
-// Env is the value of one variable that a process was started with.
-func (t *Table) Env(pid int, name string) (string, bool) {
-	b, err := os.ReadFile(t.root() + "/" + strconv.Itoa(pid) + "/environ")
-	if err != nil {
-		return "", false
-	}
-	for v := range bytes.SplitSeq(b, []byte{0}) {
-		if rest, ok := bytes.CutPrefix(v, []byte(name+"=")); ok {
-			return string(rest), true
-		}
-	}
-	return "", false
-}
-
-// Command is what a process calls itself, for a person.
-func (t *Table) Command(pid int) string {
-	b, err := os.ReadFile(t.root() + "/" + strconv.Itoa(pid) + "/cmdline")
-	if err == nil && len(b) > 0 {
-		b = bytes.TrimRight(bytes.ReplaceAll(b, []byte{0}, []byte{' '}), " ")
-		if len(b) > 120 {
-			b = append(b[:119:119], "…"...)
-		}
-		return string(b)
-	}
-	b, err = os.ReadFile(t.root() + "/" + strconv.Itoa(pid) + "/comm")
-	if err != nil {
-		return ""
-	}
-	return string(bytes.TrimSpace(b))
 }

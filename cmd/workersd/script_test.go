@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/workersd/workersd/pkg/client"
 )
 
 // patience bounds every wait for a condition: far more than any machine needs,
@@ -44,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"until":    until,
 			"noworker": noWorker,
 			"signal":   signal,
+			"tell":     tell,
 			"same":     same,
 		},
 		RequireExplicitExec: true,
@@ -125,18 +129,30 @@ func noWorker(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("processes are left:\n%s", strings.Join(left, "\n"))
 }
 
+var signals = map[string]syscall.Signal{"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP}
+
 // signal NAME FILE: sends a signal to the pid that FILE holds.
 func signal(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: signal NAME FILE")
 	}
-	sig, ok := map[string]syscall.Signal{"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP}[args[0]]
+	sig, ok := signals[args[0]]
 	if !ok {
 		ts.Fatalf("unknown signal %s", args[0])
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[1])))
 	ts.Check(err)
 	ts.Check(syscall.Kill(pid, sig))
+}
+
+// tell NAME: sends a signal to the manager itself, below its guard.
+func tell(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: tell NAME")
+	}
+	st, err := client.New(ts.Getenv("WORKERSD_SOCKET")).Status(context.Background())
+	ts.Check(err)
+	ts.Check(syscall.Kill(st.Manager.PID, signals[args[0]]))
 }
 
 // same FILE FILE: both are equal; with ! they differ.

@@ -76,7 +76,8 @@ type proc struct {
 	holder holder     // nil before there is one
 	pid    int        // 0 before the start and after the end
 	main   int        // MAINPID: who is signalled, where it is another
-	exited bool
+	exited bool       // the reaper has its status
+	ended  bool       // and it was reported: only then may Emptied follow
 }
 
 // New makes the machine ready. Close ends it.
@@ -261,9 +262,9 @@ func (h *Host) Kill(id lifecycle.ProcessID) {
 		}
 		p.hold().kill()
 		p.mu.Lock()
-		exited := p.exited
+		ended := p.ended
 		p.mu.Unlock()
-		if exited {
+		if ended {
 			p.hold().tellEmpty()
 		}
 	})

@@ -125,6 +125,9 @@ func (h *Host) exited(p *proc, st lifecycle.Status) {
 	h.queues.add(p.id.Worker, func() { // after the start itself, which is in the same queue
 		h.notify.Drain(p.id)
 		h.o.Guard.Gone(pid)
+		p.mu.Lock()
+		p.ended = true
+		p.mu.Unlock()
 		h.report(p.id, lifecycle.Exited{Generation: p.id.Generation, Status: st})
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,11 +45,19 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"until":    until,
-			"noworker": noWorker,
-			"signal":   signal,
-			"tell":     tell,
-			"same":     same,
+			"until":     until,
+			"noworker":  noWorker,
+			"signal":    signal,
+			"tell":      tell,
+			"garbage":   garbage,
+			"smalldisk": smallDisk,
+			"same":      same,
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		RequireExplicitExec: true,
 	})
@@ -153,6 +162,26 @@ func tell(ts *testscript.TestScript, neg bool, args []string) {
 	st, err := client.New(ts.Getenv("WORKERSD_SOCKET")).Status(context.Background())
 	ts.Check(err)
 	ts.Check(syscall.Kill(st.Manager.PID, signals[args[0]]))
+}
+
+// garbage: writes what is no request to the control socket.
+func garbage(ts *testscript.TestScript, neg bool, args []string) {
+	for range 20 {
+		c, err := net.Dial("unix", ts.Getenv("WORKERSD_SOCKET"))
+		ts.Check(err)
+		c.Write(bytes.Repeat([]byte("\x00\xff no request at all \r\n\r\n"), 500))
+		c.Close()
+	}
+}
+
+// smalldisk DIR: a file system of 200 KiB, for what happens when it is full.
+func smallDisk(ts *testscript.TestScript, neg bool, args []string) {
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=200k"); err != nil {
+		ts.Fatalf("a file system cannot be mounted: %v", err)
+	}
+	ts.Defer(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 }
 
 // same FILE FILE: both are equal; with ! they differ.

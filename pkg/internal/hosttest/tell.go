@@ -53,3 +53,11 @@ func (p *Process) Alive() (alive bool) {
 func (p *Process) tell(do func()) {
 	p.h.locked(func() { p.while(latency, do) })
 }
+
+// Say sends an event about a worker that need not be here.
+func (h *Host) Say(worker string, ev lifecycle.Event) {
+	h.locked(func() {
+		p := &Process{h: h, ID: lifecycle.ProcessID{Worker: worker}, worker: h.worker(worker)}
+		h.after(latency, nil, func() { h.send(p, ev) })
+	})
+}

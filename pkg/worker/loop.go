@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -58,6 +59,9 @@ func newLoop(w Worker, opts []Option) (*loop, error) {
 	env, err := readEnvironment()
 	if err != nil {
 		return nil, err
+	}
+	if o, ok := w.(Optioner); ok {
+		opts = append(slices.Clone(o.Options()), opts...)
 	}
 	l := &loop{
 		config:   newConfig(env, opts),

@@ -29,6 +29,12 @@ type AfterRunner interface {
 	AfterRun(ctx context.Context) error
 }
 
+// Optioner is a Worker that needs options of its own, such as [BeginLater]. Those
+// of the caller come after them.
+type Optioner interface {
+	Options() []Option
+}
+
 // Func makes a Worker of a function.
 type Func func(ctx context.Context) (done bool, err error)
 

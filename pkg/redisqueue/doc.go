@@ -1,0 +1,54 @@
+// Package redisqueue is a worker that takes its messages from a Redis list.
+//
+//	func main() {
+//		worker.Main(redisqueue.Reliable(redisqueue.Options{
+//			Queue:  "mail",
+//			Handle: func(ctx context.Context, message string) error { … },
+//		}))
+//	}
+//
+// Producers LPUSH, workers take from the right: first in, first out. A message is
+// any bytes. The execution begins when a message is there, so that waiting counts
+// neither as work nor towards the timeout.
+//
+// # Simple
+//
+// Simple takes a message with BRPOP. One whose worker dies, or whose Handle
+// fails, is gone. What it costs: one round trip.
+//
+// # Reliable
+//
+// Reliable moves a message with BLMOVE into the worker's own in-flight list, and
+// removes it with LREM when it is done. The list is named by the worker's name
+// ("mail:inflight:queue@10.0.0.1,mail"), which stays the same over restarts and
+// edits of the worker list; a new process does first what it finds there. So no
+// message is lost, and one is done twice only when its process is killed between
+// the end of the work and the removal: let Handle be able to bear that.
+//
+// Keys, for a queue called mail and a worker called W:
+//
+//	mail                    list: waiting
+//	mail:inflight:W         list: being done by W
+//	mail:inflight:W:tries   hash: tries begun and the last error, per message
+//	mail:dead               list: given up, as JSON (see [Dead])
+//
+// The number of tries is raised before the work begins, so that a message which
+// kills its process is counted too. After MaxTries of them it goes to the dead
+// list with the reason.
+//
+// Two processes must not share a name, or each would do the other's messages
+// again: leave the entry's overlap at "none". When a worker is taken out of the
+// list for good while it had messages in flight, bring them back with
+//
+//	redis-cli LMOVE mail:inflight:W mail LEFT RIGHT
+//
+// For Redis Cluster put the queue's name in braces ("{mail}"), so that its keys
+// live in one place.
+//
+// # When Redis is gone
+//
+// Workers wait, asking again after 100 ms to 5 s, and go on when it is back. They
+// do not exit, so there is no crash loop; nothing is counted as failed; their
+// status says what they wait for. Work that was done meanwhile is removed from
+// the in-flight list first when Redis is back.
+package redisqueue

@@ -1,0 +1,144 @@
+package redisqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/workersd/workersd/pkg/worker"
+)
+
+// Reliable is a worker that loses no message: see the package documentation.
+func Reliable(o Options) worker.Worker {
+	return &reliable{conn: conn{given: o}, held: map[string]int{}, doubt: map[string]int{}, unread: true}
+}
+
+type reliable struct {
+	conn
+
+	// moving is held for reading from before a message enters or leaves the
+	// in-flight list until held says so, and for writing while the list is
+	// compared with held.
+	moving sync.RWMutex
+
+	mu      sync.Mutex     // protects what follows
+	held    map[string]int // messages in the list of which we know, and how often
+	pending []string       // of them: to be done next, oldest first
+	unread  bool           // the list may hold messages that are not in held
+	doubt   map[string]int // tries that may have been counted without having begun
+	unsure  []*removal     // whose answer was lost
+	marks   []*removal     // by mark; nil is free
+}
+
+// Run does one message: one of the in-flight list first, else a new one.
+func (r *reliable) Run(ctx context.Context) (bool, error) {
+	message, err := r.next(ctx)
+	switch {
+	case err == nil:
+		return r.do(ctx, message)
+	case errors.Is(err, redis.Nil):
+		r.back(ctx)
+	default:
+		r.gone(ctx, err)
+	}
+	return false, nil
+}
+
+// next is the message to do; redis.Nil says that there is none.
+func (r *reliable) next(ctx context.Context) (string, error) {
+	if err := r.settle(ctx); err != nil {
+		return "", err
+	}
+	if err := r.reread(ctx); err != nil {
+		return "", err
+	}
+	if m, ok := r.takePending(); ok {
+		return m, nil
+	}
+	r.moving.RLock()
+	defer r.moving.RUnlock()
+	wait, cancel := bounded(ctx, r.opt.Wait)
+	defer cancel()
+	m, err := r.rdb.BLMove(wait, r.opt.Queue, r.opt.InFlight, "RIGHT", "LEFT", r.opt.Wait).Result()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		r.held[m]++
+	} else if !errors.Is(err, redis.Nil) {
+		r.unread = true // the answer that was lost may have been a message
+	}
+	return m, err
+}
+
+func (r *reliable) takePending() (string, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.pending) == 0 {
+		return "", false
+	}
+	m := r.pending[0]
+	r.pending = r.pending[1:]
+	return m, true
+}
+
+// again keeps the message in the list, to be done after what waits already.
+func (r *reliable) again(message string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pending = append(r.pending, message)
+}
+
+// reread puts what the list holds and we do not know of into pending: what an
+// earlier process left, or an answer that never arrived.
+func (r *reliable) reread(ctx context.Context) error {
+	r.mu.Lock()
+	unread := r.unread
+	r.mu.Unlock()
+	if !unread {
+		return nil
+	}
+	r.moving.Lock()
+	defer r.moving.Unlock()
+	call, cancel := bounded(ctx, 0)
+	defer cancel()
+	list, err := r.rdb.LRange(call, r.opt.InFlight, 0, -1).Result()
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.unread {
+		return nil // another goroutine was here first
+	}
+	r.unread = false
+	known, found := maps.Clone(r.held), 0
+	for i := len(list) - 1; i >= 0; i-- { // new ones enter at the left
+		m := list[i]
+		if known[m] > 0 {
+			known[m]--
+			continue
+		}
+		found++
+		r.held[m]++
+		r.pending = append(r.pending, m)
+	}
+	if found > 0 {
+		r.opt.Log.Info("messages were in flight; they are done first",
+			slog.String("list", r.opt.InFlight), slog.Int("messages", found))
+	}
+	return nil
+}
+
+// AfterRun removes what is done, and closes the connection.
+func (r *reliable) AfterRun(ctx context.Context) error {
+	err := r.settle(ctx)
+	if err != nil {
+		err = fmt.Errorf("a message that is done may still be in %s, and will be done again: %w", r.opt.InFlight, err)
+	}
+	return errors.Join(err, r.close())
+}

@@ -58,7 +58,9 @@ func (t template) expand(w *spec.Worker, escaper func(string) string) string {
 	return b.String()
 }
 
-func (t template) plain(w *spec.Worker) string   { return t.expand(w, func(s string) string { return s }) }
+func (t template) plain(w *spec.Worker) string {
+	return t.expand(w, func(s string) string { return s })
+}
 func (t template) escaped(w *spec.Worker) string { return t.expand(w, escape) }
 
 func (t template) params() (names []string) {

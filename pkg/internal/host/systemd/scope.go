@@ -75,7 +75,9 @@ func connectSystemd(ctx context.Context, bus Bus) (*dbus.Conn, error) {
 			public = "unix:path=" + godbus.EscapeBusAddressValue(path.Join(dir, "bus"))
 		}
 	}
-	conn, err := dbus.NewConnection(func() (*godbus.Conn, error) { return dial(ctx, "unix:path="+godbus.EscapeBusAddressValue(private), false) })
+	conn, err := dbus.NewConnection(func() (*godbus.Conn, error) {
+		return dial(ctx, "unix:path="+godbus.EscapeBusAddressValue(private), false)
+	})
 	if err == nil {
 		return conn, nil
 	}

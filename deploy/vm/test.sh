@@ -18,18 +18,16 @@ SUITE=${WORKERSD_VM_SUITE:-trixie}
 # Packages with tests that run in the VM and nowhere else.
 PACKAGES=(pkg/internal/systemtest)
 
-box() {
-  local line rule
+box() { # each argument is a paragraph
+  local rule
   rule=$(printf '%78s' '' | tr ' ' '#')
-  echo "$rule" >&2
-  for line in "$@"; do printf '#  %-73s #\n' "$line" >&2; done
-  echo "$rule" >&2
+  printf '%s\n%s\n%s\n' "$rule" "$(printf '%s\n\n' "$@" | fold -s -w 72 | xargs -d '\n' printf '#  %-73s #\n')" "$rule" >&2
 }
 
 # network: can this machine reach the archive that the guest is made from?
 network() {
   local mirror=${WORKERSD_VM_MIRROR:-$(apt-get --no-release-info indextargets --format '$(REPO_URI)' 2>/dev/null | grep -m1 '/debian/$' || :)}
-  timeout 60 /usr/lib/apt/apt-helper download-file "$mirror/dists/$SUITE/Release" "$stage/probe" >/dev/null 2>&1
+  timeout 60 /usr/lib/apt/apt-helper download-file "${mirror%/}/dists/$SUITE/InRelease" "$stage/probe" >/dev/null 2>&1
 }
 
 # not_here reports what stays untested; its status is that of the whole.
@@ -40,11 +38,8 @@ not_here() {
   elif [ "$(id -u)" = 0 ] && network; then
     verdict=1
   fi
-  box "NOT TESTED: $why" "" \
-    "There is no VM here, so nothing of this was shown on a real systemd and a" \
-    "real cgroup v2: memory limits and their verdicts, delegation, READY and the" \
-    "watchdog, systemctl reload and stop, journald, no orphan after SIGKILL of the" \
-    "manager, the units, make install, user services." "" \
+  box "NOT TESTED: $why" \
+    "There is no VM here, so nothing of this was shown on a real systemd and a real cgroup v2: memory limits and their verdicts, delegation, READY and the watchdog, systemctl reload and stop, journald, no orphan after SIGKILL of the manager, the units, make install, user services." \
     "To test it: make test-vm as root on Debian (amd64), with a network."
   [ $verdict = 0 ] || echo "test.sh: root and a network are here, so this is a failure; WORKERSD_VM_OPTIONAL=1 lets it pass" >&2
   return $verdict
@@ -87,10 +82,13 @@ done
 exit $rc'
 
 main() {
-  local rc=0 limit=$((WORKERSD_VM_TIMEOUT - 60))
+  local rc limit=$((WORKERSD_VM_TIMEOUT - 60))
   stage=$(mktemp -d /var/tmp/workersd-test.XXXXXX)
   trap 'rm -rf "$stage"' EXIT
-  deploy/vm/vm.sh build 2> >(tee "$stage/why" >&2) || rc=$?
+  set +e
+  deploy/vm/vm.sh build 2>&1 | tee "$stage/why" >&2
+  rc=${PIPESTATUS[0]}
+  set -e
   if [ $rc = 77 ]; then
     not_here "$(sed -n 's/^vm: //p' "$stage/why" | tail -n 1)"
     return

@@ -2,7 +2,6 @@ package spec
 
 import (
 	"fmt"
-	"syscall"
 	"time"
 )
 
@@ -15,7 +14,7 @@ func Default(entry string) Worker {
 		SoftMemory: 200 * MiB, HardMemory: 300 * MiB, SwapLimit: 0,
 		Umask: -1, Ready: ReadyExec, StartTimeout: 30 * time.Second,
 		Restart: RestartAlways, RestartDelay: 100 * time.Millisecond, RestartDelayMax: time.Minute, RestartReset: 10 * time.Second,
-		StopSignal: Signal(syscall.SIGTERM), StopTimeout: 10 * time.Second,
+		StopSignal: SIGTERM, StopTimeout: 10 * time.Second,
 		LogMaxSize: 50 * MiB, LogBackups: 5,
 	}
 }

@@ -47,6 +47,16 @@ func (b Bytes) String() string {
 // Signal is a signal of the system, written as "SIGTERM".
 type Signal syscall.Signal
 
+// The signals that rules name; what is pure takes them from here (signal(7)).
+const (
+	SIGHUP  = Signal(syscall.SIGHUP)
+	SIGINT  = Signal(syscall.SIGINT)
+	SIGABRT = Signal(syscall.SIGABRT)
+	SIGKILL = Signal(syscall.SIGKILL)
+	SIGPIPE = Signal(syscall.SIGPIPE)
+	SIGTERM = Signal(syscall.SIGTERM)
+)
+
 // ParseSignal reads "SIGTERM" or "TERM".
 func ParseSignal(s string) (Signal, error) {
 	name := strings.ToUpper(s)

@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"fmt"
-	"syscall"
 	"time"
 
 	"github.com/workersd/workersd/pkg/internal/event"
@@ -137,7 +136,7 @@ func (s *step) done() {
 // order, then its exit status (DESIGN §5.5).
 func verdict(sp *spec.Worker, p *Process, oom OOM) event.Reason {
 	st := p.ExitStatus
-	if oom != NoOOM && !p.KillOrdered && (st.Signal == spec.Signal(syscall.SIGKILL) || st.Unknown) {
+	if oom != NoOOM && !p.KillOrdered && (st.Signal == spec.SIGKILL || st.Unknown) {
 		switch oom {
 		case OOMLeaf:
 			return event.HardMemory
@@ -154,7 +153,7 @@ func verdict(sp *spec.Worker, p *Process, oom OOM) event.Reason {
 		return p.Ending
 	case st.Unknown:
 		return event.Lost
-	case st.Signal == spec.Signal(syscall.SIGKILL):
+	case st.Signal == spec.SIGKILL:
 		return event.Killed
 	case !st.clean():
 		return event.Crashed
@@ -169,10 +168,10 @@ func verdict(sp *spec.Worker, p *Process, oom OOM) event.Reason {
 // clean is what systemd calls a clean exit: code 0, or one of the signals that
 // ask a program to leave (systemd.service(5), SuccessExitStatus=).
 func (s Status) clean() bool {
-	switch syscall.Signal(s.Signal) {
+	switch s.Signal {
 	case 0:
 		return !s.Unknown && s.Code == 0
-	case syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE:
+	case spec.SIGHUP, spec.SIGINT, spec.SIGTERM, spec.SIGPIPE:
 		return true
 	}
 	return false

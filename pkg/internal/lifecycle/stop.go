@@ -1,7 +1,6 @@
 package lifecycle
 
 import (
-	"syscall"
 	"time"
 
 	"github.com/workersd/workersd/pkg/internal/event"
@@ -121,7 +120,7 @@ func (s *step) watchdog(p *Process, why string) {
 	}
 	sig := s.w.Spec.TimeoutSignal
 	if sig == 0 {
-		sig = spec.Signal(syscall.SIGABRT)
+		sig = spec.SIGABRT
 	}
 	p.StatusText = why
 	s.stop(p, event.Watchdog, sig)

@@ -54,7 +54,7 @@ func (h *Hub) pipe(w *spec.Worker, k *sink, uid, gid int, t Target) (Output, err
 	h.mu.Unlock()
 	err := os.ErrClosed
 	if !closed {
-		err = h.poller.Add(s.fd, s.token)
+		err = h.poller.Add(p[0], s.token) // s.fd is the loop's from now on
 	}
 	if err != nil {
 		f.Close()

@@ -461,7 +461,10 @@ func (t *session) contains(pid int) (in, known bool) {
 		return false, false
 	}
 	for range 1000 {
-		if p.PID == t.pid || p.Session == t.pid {
+		switch {
+		case t.pid == 0: // not started yet; session 0 is that of processes from outside a container
+			return false, true
+		case p.PID == t.pid && !t.ended, p.Session == t.pid:
 			return true, true
 		}
 		if p.PPID == s.self || p.PPID <= 1 {

@@ -15,11 +15,11 @@ const silence = time.Minute
 func (p *Process) deadline(w *Worker) time.Time {
 	switch p.State {
 	case Starting:
-		return later(p.Since.Add(w.Spec.StartTimeout), p.ExtendedTo)
+		return later(later(p.Since.Add(w.Spec.StartTimeout), p.ExtendedTo), p.LookAgain)
 	case Up:
-		_, at := p.nextTimeout(w.Spec)
-		if w.Spec.Watchdog > 0 {
-			at = earlier(at, p.LastPing.Add(w.Spec.Watchdog))
+		at := p.nextTimeout(w.Spec)
+		if p.Watchdog > 0 {
+			at = earlier(at, p.LastPing.Add(p.Watchdog))
 		}
 		if p.Asked == "" {
 			at = earlier(at, p.LifeDeadline)
@@ -28,25 +28,26 @@ func (p *Process) deadline(w *Worker) time.Time {
 	case Stopping:
 		return p.stopDeadline(w)
 	case Killing:
-		return p.ExtendedTo
+		return p.LookAgain
 	}
 	return time.Time{}
 }
 
-// stopDeadline is the end of the grace.
+// stopDeadline is the end of the grace. An execution that outlived its time adds
+// nothing to it, those beside it may finish; one that began after the signal has
+// no claim, or a process that ignores signals would put off its end for ever.
 func (p *Process) stopDeadline(w *Worker) time.Time {
 	at := later(p.StopBegan.Add(w.Spec.StopTimeout), p.ExtendedTo)
-	switch p.Ending {
-	case event.Timeout, event.Watchdog, event.StartTimeout:
-		// What it is doing is what it is ended for.
-	default:
-		if w.Spec.Timeout > 0 {
-			for _, e := range p.Running {
+	// A process that hangs as a whole finishes nothing.
+	hangs := p.Ending == event.Watchdog || p.Ending == event.StartTimeout
+	if w.Spec.Timeout > 0 && !hangs {
+		for _, e := range p.Running {
+			if !e.Began.After(p.StopBegan) {
 				at = later(at, e.Began.Add(w.Spec.Timeout))
 			}
-			if w.Spec.Type == spec.Task && p.PID != 0 {
-				at = later(at, p.Started.Add(w.Spec.Timeout))
-			}
+		}
+		if p.Type == spec.Task && p.PID != 0 {
+			at = later(at, p.Started.Add(w.Spec.Timeout))
 		}
 	}
 	if w.DrainMax > 0 {
@@ -55,24 +56,23 @@ func (p *Process) stopDeadline(w *Worker) time.Time {
 	return at
 }
 
-// nextTimeout is the execution whose time ends first, and when.
-func (p *Process) nextTimeout(sp *spec.Worker) (Execution, time.Time) {
+// nextTimeout is when the first execution will have outlived its time.
+func (p *Process) nextTimeout(sp *spec.Worker) time.Time {
 	if sp.Timeout <= 0 {
-		return Execution{}, time.Time{}
+		return time.Time{}
 	}
-	if sp.Type == spec.Task {
-		return Execution{}, p.Started.Add(sp.Timeout)
+	if p.Type == spec.Task {
+		return p.Started.Add(sp.Timeout)
 	}
-	e, ok := p.oldest()
-	if !ok {
-		return e, time.Time{}
+	if e, ok := p.oldest(); ok {
+		return e.Began.Add(sp.Timeout)
 	}
-	return e, e.Began.Add(sp.Timeout)
+	return time.Time{}
 }
 
 // warnAt is when a process that never reported an execution is named, once.
 func (p *Process) warnAt(sp *spec.Worker) time.Time {
-	if p.Warned || p.Reported || sp.Type == spec.Task || sp.Timeout == 0 && sp.MaxRequests == 0 {
+	if p.Warned || p.Reported || p.Type == spec.Task || sp.Timeout == 0 && sp.MaxRequests == 0 {
 		return time.Time{}
 	}
 	return p.Started.Add(max(silence, sp.Timeout))

@@ -14,25 +14,23 @@ func (s *step) exited(p *Process, st Status) {
 		return
 	}
 	p.HasExited, p.ExitStatus = true, st
-	p.State, p.Since = Killing, s.now
-	p.ExtendedTo = s.now.Add(stuckAfter)
-	s.do(Kill{p.Generation})
+	s.clear(p)
 }
 
 // emptied: nothing of the process is left. Only now is its reason decided, its
 // leaf released, and the next generation thought of.
 func (s *step) emptied(p *Process, ev Evidence) {
-	if p.PID == 0 {
-		return
+	if p.PID == 0 && !p.HasExited {
+		return // there was nothing yet
 	}
 	if !p.HasExited {
 		p.HasExited, p.ExitStatus = true, Status{Unknown: true}
 	}
 	end := *p
-	if s.w.Spec.Type == spec.Task && end.ExitStatus.clean() && end.Ending == "" {
+	if end.Type == spec.Task && end.ExitStatus.clean() && end.Ending == "" {
 		end.Executions = max(end.Executions, 1)
 	}
-	reason := verdict(s.w.Spec, &end, ev.OOM)
+	reason := verdict(&end, ev.OOM)
 	s.do(Release{end.Generation})
 	r := event.Record{
 		Kind: event.Gone, Reason: reason, Status: end.ExitStatus.String(), Uptime: s.now.Sub(end.Started),
@@ -49,9 +47,7 @@ func (s *step) emptied(p *Process, ev Evidence) {
 	*p = Process{}
 	if successor {
 		s.successorFailed()
-		if !s.w.Idle() {
-			return
-		}
+		return
 	}
 	s.w.LastReason, s.w.LastStatus = reason, end.ExitStatus
 	s.after(&end, reason)
@@ -59,10 +55,15 @@ func (s *step) emptied(p *Process, ev Evidence) {
 
 // after decides what comes after a process that is gone.
 func (s *step) after(end *Process, reason event.Reason) {
+	task := end.Type == spec.Task
+	planned := reason.Planned() && !(task && reason == event.Timeout) // a task has failed then
+	if planned && reason != event.Finished {
+		s.w.Failures = 0
+	}
 	if s.w.Places[1].Living() { // the successor moves up
 		s.w.Places[0], s.w.Places[1] = s.w.Places[1], Process{}
 		s.w.Restarts++
-		s.w.NextStart, s.w.RespawnNow = time.Time{}, false
+		s.movedUp()
 		return
 	}
 	if s.w.Wanted == WantedDown {
@@ -70,51 +71,37 @@ func (s *step) after(end *Process, reason event.Reason) {
 		s.idle(Down, time.Time{})
 		return
 	}
-	life := s.now.Sub(end.Started)
-	healthy := life >= s.w.Spec.RestartReset
-	if healthy || end.Executions > end.Failed {
-		s.w.Delays = 0
+	healthy := s.now.Sub(end.Started) >= s.w.Spec.RestartReset
+	if healthy {
+		s.w.Failures, s.w.Delays = 0, 0
+	}
+	var least time.Duration
+	if task {
+		least = s.w.Spec.Interval
 	}
 	switch {
 	case s.w.RespawnNow:
-		s.w.Failures = 0
-		s.again()
-	case reason == event.Finished && s.w.Spec.Restart != spec.RestartAlways && s.w.Spec.Type == spec.Service:
-		s.done()
-	case reason == event.Finished && s.w.Spec.Type == spec.Task:
 		s.w.Failures, s.w.Delays = 0, 0
-		if s.w.Spec.Restart == spec.RestartAlways {
-			s.w.Restarts++
-			s.wait(s.now.Add(s.w.Spec.Interval))
-		} else {
-			s.done()
-		}
-	case reason == event.Finished && (healthy || end.Executions > 0):
-		s.w.Failures = 0
-		s.again()
+		s.again(0)
+	case reason == event.Finished && s.w.Spec.Restart != spec.RestartAlways, !planned && s.w.Spec.Restart == spec.RestartNever:
+		s.done()
+	case reason == event.Finished && (task || healthy || end.Executions > 0):
+		s.w.Failures, s.w.Delays = 0, 0
+		s.again(least)
 	case reason == event.Finished: // young: it backs off without being a failure
 		s.backoff(0)
-	case reason.Planned() && s.w.Spec.Type == spec.Service:
-		s.w.Failures = 0
-		s.again()
-	case s.w.Spec.Restart == spec.RestartNever:
-		s.done()
+	case planned:
+		s.again(0)
 	default:
-		if healthy {
-			s.w.Failures = 0
-		}
 		s.w.Failures++
-		if s.w.Spec.Type == spec.Task {
-			s.backoff(s.w.Spec.Interval)
-		} else {
-			s.backoff(0)
-		}
+		s.backoff(least)
 	}
 }
 
-func (s *step) again() {
+// again starts the next process after its interval; 0: at once.
+func (s *step) again(interval time.Duration) {
 	s.w.Restarts++
-	s.wait(s.now)
+	s.wait(s.now.Add(interval))
 }
 
 func (s *step) backoff(least time.Duration) {
@@ -134,7 +121,7 @@ func (s *step) done() {
 
 // verdict decides why a process ended: what the counters show, then our own
 // order, then its exit status (DESIGN §5.5).
-func verdict(sp *spec.Worker, p *Process, oom OOM) event.Reason {
+func verdict(p *Process, oom OOM) event.Reason {
 	st := p.ExitStatus
 	if oom != NoOOM && !p.KillOrdered && (st.Signal == spec.SIGKILL || st.Unknown) {
 		switch oom {
@@ -157,9 +144,9 @@ func verdict(sp *spec.Worker, p *Process, oom OOM) event.Reason {
 		return event.Killed
 	case !st.clean():
 		return event.Crashed
-	case p.MaxRequests > 0 && p.Executions >= p.MaxRequests:
+	case p.MaxRequests > 0 && p.Executions >= p.MaxRequests, p.ToldRequests > 0 && p.Executions >= p.ToldRequests:
 		return event.MaxRequests
-	case p.Asked != "":
+	case p.Asked == event.Reloaded, p.Asked != "" && p.Type == spec.Service: // a task is through
 		return p.Asked
 	}
 	return event.Finished

@@ -129,7 +129,8 @@ const (
 type (
 	// Tick: time has passed. Step compares its deadlines with now.
 	Tick struct{}
-	// StartWanted: an operator or the list wants it up. Clears Done and Backoff.
+	// StartWanted: an operator or the list wants it up. Clears Done and Backoff,
+	// also those that the end of a process would lead to.
 	StartWanted struct{}
 	// StopWanted: an operator, a reload or the end wants it down.
 	StopWanted struct{ Reason event.Reason }
@@ -141,6 +142,8 @@ type (
 	// SpecChanged: keys that need no restart have new values. For a change that
 	// does, RestartWanted follows.
 	SpecChanged struct{ Spec *spec.Worker }
+	// DrainMaxChanged: no stop may take longer, also one that runs already.
+	DrainMaxChanged struct{ Max time.Duration }
 	// RecycleGranted: admission lets the asked-for recycle (AskRecycle) begin.
 	RecycleGranted struct{}
 )
@@ -167,6 +170,7 @@ func (StopWanted) isEvent()        {}
 func (RestartWanted) isEvent()     {}
 func (KillWanted) isEvent()        {}
 func (SpecChanged) isEvent()       {}
+func (DrainMaxChanged) isEvent()   {}
 func (RecycleGranted) isEvent()    {}
 
 // ProcessID names one process of one worker, over all time.

@@ -11,17 +11,19 @@ const maxRunning = 1024
 
 func (s *step) began(p *Process, id string) {
 	p.Reported = true
-	if p.HasExited || len(p.Running) >= maxRunning {
+	if p.HasExited {
 		return
 	}
 	i := slices.IndexFunc(p.Running, func(e Execution) bool { return e.ID == id })
-	running := slices.Clone(p.Running)
-	if i >= 0 {
-		running[i].Began = s.now // the same id again: the end was lost
-	} else {
-		running = append(running, Execution{id, s.now})
+	switch {
+	case i >= 0: // the same id again: the end was lost
+		p.Running = slices.Clone(p.Running)
+		p.Running[i].Began = s.now
+	case len(p.Running) < maxRunning:
+		running := make([]Execution, len(p.Running), len(p.Running)+1)
+		copy(running, p.Running)
+		p.Running = append(running, Execution{id, s.now})
 	}
-	p.Running = running
 }
 
 func (s *step) ended(p *Process, id string, result Result) {
@@ -39,20 +41,21 @@ func (s *step) ended(p *Process, id string, result Result) {
 	case Fail:
 		p.Failed++
 	}
-	s.count(p, p.Executions+1)
+	p.Ends++
+	s.count(p, p.Ends)
 }
 
-// counted: the process's own count. It repairs what lost datagrams took.
+// counted: the process's own count. It repairs what lost datagrams took. Which
+// comes first, COUNT or the END that is in it, must not matter: so both are kept
+// and the greater one counts.
 func (s *step) counted(p *Process, n int) {
 	p.Reported = true
-	if n > p.Executions {
-		s.count(p, n)
-	}
+	s.count(p, n)
 }
 
 func (s *step) count(p *Process, n int) {
-	p.Executions = n
-	if p.MaxRequests > 0 && n >= p.MaxRequests {
+	p.Executions = max(p.Executions, n)
+	if p.MaxRequests > 0 && p.Executions >= p.MaxRequests {
 		s.ask(p, event.MaxRequests)
 	}
 }

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"hash/fnv"
+	"math"
 	"time"
 
 	"github.com/workersd/workersd/pkg/spec"
@@ -33,7 +34,8 @@ func maxRequests(s *spec.Worker, generation uint64) int {
 	if s.MaxRequests <= 0 {
 		return 0
 	}
-	return s.MaxRequests + int(Jitter(s.Name, generation, "max_requests")*float64(s.MaxRequestsJitter+1))
+	more := int(Jitter(s.Name, generation, "max_requests") * (float64(s.MaxRequestsJitter) + 1))
+	return s.MaxRequests + min(more, math.MaxInt-s.MaxRequests)
 }
 
 func lifeDeadline(s *spec.Worker, generation uint64, started time.Time) time.Time {
@@ -49,11 +51,11 @@ func lifeDeadline(s *spec.Worker, generation uint64, started time.Time) time.Tim
 func delay(s *spec.Worker, n int, generation uint64) time.Duration {
 	d := s.RestartDelay
 	for range min(n-1, 62) {
-		if d >= s.RestartDelayMax {
+		if d > s.RestartDelayMax/2 {
+			d = s.RestartDelayMax
 			break
 		}
 		d *= 2
 	}
-	d = min(d, s.RestartDelayMax)
 	return d + time.Duration(Jitter(s.Name, generation, "restart_delay")*float64(d)/4)
 }

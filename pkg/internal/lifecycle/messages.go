@@ -23,7 +23,7 @@ func endMessage(sp *spec.Worker, p *Process, reason event.Reason, now time.Time)
 	case event.SoftMemory:
 		return fmt.Sprintf("cancelled by reaching soft memory limit [%v], uses %v", p.SoftLimit, p.SoftUsage)
 	case event.Watchdog:
-		return "cancelled by its watchdog: " + p.StatusText
+		return "cancelled by its watchdog: " // it, or it and how long, follows
 	case event.StartTimeout:
 		return fmt.Sprintf("cancelled: not ready after %v", sp.StartTimeout)
 	case event.Stopped:

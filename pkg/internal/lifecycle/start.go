@@ -19,11 +19,8 @@ func (s *step) tick() {
 		s.spawn(&s.w.Places[0])
 		return
 	}
-	// A successor that failed to start is tried again while its predecessor works.
-	first, second := &s.w.Places[0], &s.w.Places[1]
-	if first.Living() && first.Asked != "" && first.Ending == "" && !first.HasExited &&
-		!second.Living() && !s.w.NextStart.IsZero() && !s.w.NextStart.After(s.now) {
-		s.spawn(second)
+	if s.w.DueToRetry(s.now) { // overlap may have been taken back meanwhile
+		s.recycle(&s.w.Places[0], s.w.Places[0].Asked)
 	}
 }
 
@@ -38,7 +35,7 @@ func (s *step) tickProcess(p *Process) {
 		s.tickUp(p, due)
 	case Stopping:
 		if due(p.Deadline) {
-			s.kill(p)
+			s.kill(p, event.Record{Message: "did not leave in time, SIGKILL"})
 		}
 	case Killing:
 		if due(p.Deadline) {
@@ -50,12 +47,12 @@ func (s *step) tickProcess(p *Process) {
 // tickUp looks at all that can end a working process, the most urgent first.
 func (s *step) tickUp(p *Process, due func(time.Time) bool) {
 	spec := s.w.Spec
-	if e, at := p.nextTimeout(spec); due(at) {
-		s.timeout(p, e)
+	if due(p.nextTimeout(spec)) {
+		s.timeout(p)
 		return
 	}
-	if spec.Watchdog > 0 && due(p.LastPing.Add(spec.Watchdog)) {
-		s.watchdog(p, fmt.Sprintf("was silent for %v", spec.Watchdog))
+	if p.Watchdog > 0 && due(p.LastPing.Add(p.Watchdog)) {
+		s.watchdog(p, fmt.Sprintf("was silent for %v", p.Watchdog))
 		return
 	}
 	if p.Asked == "" && due(p.LifeDeadline) {
@@ -71,36 +68,34 @@ func (s *step) tickUp(p *Process, due func(time.Time) bool) {
 func (s *step) spawn(p *Process) {
 	s.w.Generation++
 	s.w.NextStart, s.w.RespawnNow = time.Time{}, false
+	n := maxRequests(s.w.Spec, s.w.Generation)
 	*p = Process{
-		Generation:  s.w.Generation,
-		State:       Starting,
-		Since:       s.now,
-		Started:     s.now,
-		MaxRequests: maxRequests(s.w.Spec, s.w.Generation),
+		Generation: s.w.Generation, State: Starting, Since: s.now, Started: s.now,
+		Type: s.w.Spec.Type, Ready: s.w.Spec.Ready, Watchdog: s.w.Spec.Watchdog,
+		ToldRequests: n, MaxRequests: n,
 	}
 	s.do(Spawn{p.Generation, p.MaxRequests})
 }
 
 func (s *step) spawned(p *Process, pid int) {
-	if p.PID != 0 || p.HasExited {
+	if p.PID != 0 {
 		return
 	}
 	p.PID = pid
-	p.Started = s.now
-	if p.LastPing.IsZero() {
-		p.LastPing = s.now
-	}
-	p.LifeDeadline = lifeDeadline(s.w.Spec, p.Generation, s.now)
 	s.note(p, event.Record{Kind: event.Created, Message: "created"})
+	if p.State == Killing {
+		// Its end was ordered, or told, while the start was in flight: the host
+		// carries out orders for one worker in their order.
+		return
+	}
+	p.Started, p.Stuck, p.LookAgain = s.now, false, time.Time{}
+	p.LifeDeadline = lifeDeadline(s.w.Spec, p.Generation, s.now)
 	switch {
-	case p.State == Killing:
-		// No more grace was asked for while the start was in flight: the host
-		// carries out orders of one worker in their order.
 	case p.Ending != "":
 		// It was to be stopped before it was there: now it can be asked to leave.
 		p.StopBegan = s.now
 		s.do(Signal{p.Generation, s.w.Spec.StopSignal})
-	case s.w.Spec.Ready == spec.ReadyNotify && s.w.Spec.Type != spec.Task:
+	case p.Ready == spec.ReadyNotify && p.Type != spec.Task:
 		p.Since = s.now // start_timeout counts from here
 	default:
 		s.up(p)
@@ -112,13 +107,13 @@ func (s *step) up(p *Process) {
 	p.State, p.Since, p.LastPing = Up, s.now, s.now
 	p.ExtendedTo = time.Time{}
 	first := &s.w.Places[0]
-	if p != first && first.Living() && first.Ending == "" && !first.HasExited && first.Asked != "" {
-		s.stop(first, first.Asked, s.w.Spec.StopSignal)
+	if p != first && !first.ending() {
+		s.stop(first, first.Asked, s.w.Spec.StopSignal, "")
 	}
 }
 
 func (s *step) spawnFailed(p *Process, text string) {
-	if p.PID != 0 {
+	if p.PID != 0 || p.HasExited {
 		return
 	}
 	s.note(p, event.Record{Kind: event.NotStarted, Reason: event.SpawnFailed, Message: "cannot be started: " + text})
@@ -141,12 +136,22 @@ func (s *step) spawnFailed(p *Process, text string) {
 	s.backoff(0)
 }
 
-// successorFailed leaves the old process at work and tries again later.
+// successorFailed leaves the old process at work and tries again later. It is no
+// failure of the worker: that works.
 func (s *step) successorFailed() {
-	if first := &s.w.Places[0]; first.Living() && first.Ending == "" && !first.HasExited {
-		s.w.Delays++
-		s.w.NextStart = s.now.Add(delay(s.w.Spec, s.w.Delays, s.w.Generation))
+	first := &s.w.Places[0]
+	if first.ending() {
+		return // its end decides what comes next
 	}
+	if s.w.RespawnNow {
+		s.w.NextStart = s.now
+		return
+	}
+	s.w.Delays++
+	d := delay(s.w.Spec, s.w.Delays, s.w.Generation)
+	s.w.NextStart = s.now.Add(d)
+	s.note(first, event.Record{Kind: event.BackingOff, Reason: first.Asked, Delay: d,
+		Message: fmt.Sprintf("works on: its successor failed and is started again in %v", d.Round(time.Millisecond))})
 }
 
 func (s *step) startTimeout(p *Process) {
@@ -157,8 +162,8 @@ func (s *step) startTimeout(p *Process) {
 			p.Stuck = true
 			s.note(p, event.Record{Kind: event.Stuck, Reason: event.StartTimeout, Message: fmt.Sprintf("its start hangs for %v: look at its directory, command and files", s.w.Spec.StartTimeout)})
 		}
-		p.ExtendedTo = s.now.Add(stuckAgain)
+		p.LookAgain = s.now.Add(stuckAgain)
 		return
 	}
-	s.stop(p, event.StartTimeout, s.w.Spec.StopSignal)
+	s.stop(p, event.StartTimeout, s.w.Spec.StopSignal, "")
 }

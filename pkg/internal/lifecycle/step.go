@@ -23,6 +23,8 @@ func Step(w Worker, now time.Time, ev Event) (Worker, []Action) {
 		s.killWanted()
 	case SpecChanged:
 		s.specChanged(ev)
+	case DrainMaxChanged:
+		s.w.DrainMax = ev.Max
 	case RecycleGranted:
 		s.recycleGranted()
 	default:
@@ -56,12 +58,22 @@ func (s *step) process(ev Event) {
 		s.exited(p, ev.Status)
 	case Emptied:
 		s.emptied(p, ev.Evidence)
+	default:
+		if p.PID != 0 { // before its start nobody can say anything
+			s.said(p, ev)
+		}
+	}
+}
+
+// said handles what a process that was started says or does.
+func (s *step) said(p *Process, ev Event) {
+	switch ev := ev.(type) {
 	case SoftMemoryPassed:
 		s.softMemory(p, ev)
 	case HardMemoryPassed:
 		s.hardMemory(p, ev)
 	case Ready:
-		if p.State == Starting && p.PID != 0 {
+		if p.State == Starting {
 			s.up(p)
 			s.note(p, event.Record{Kind: event.Ready, Message: "is ready"})
 		}
@@ -158,6 +170,7 @@ func (s *step) specChanged(ev SpecChanged) {
 			p.LifeDeadline = lifeDeadline(s.w.Spec, p.Generation, p.Started)
 		}
 		s.do(Update{p.Generation})
+		s.count(p, p.Executions)
 	}
 }
 
@@ -166,6 +179,8 @@ func (s *step) startWanted() {
 	if s.w.Idle() {
 		s.w.Failures, s.w.Delays = 0, 0
 		s.wait(s.now)
+	} else if s.w.youngest().ending() {
+		s.w.RespawnNow = true
 	}
 }
 
@@ -178,14 +193,16 @@ func (s *step) restartWanted(reason event.Reason) {
 		s.wait(s.now)
 		return
 	}
-	p := &s.w.Places[0]
-	switch {
-	case p.Ending != "" || p.HasExited:
+	// The youngest process is the one to replace: under overlap the older one
+	// goes anyway.
+	switch p := s.w.youngest(); {
+	case p.ending():
 		s.w.RespawnNow = true
 	case reason == event.Reloaded:
 		s.ask(p, reason)
+	case p != &s.w.Places[0]:
+		p.Asked = reason // when it has moved up: there is no third place
 	default:
-		p.Asked = ""
 		s.recycle(p, reason)
 	}
 }
@@ -195,8 +212,8 @@ func (s *step) stopWanted(reason event.Reason) {
 	s.w.NextStart = time.Time{}
 	for i := range s.w.Places {
 		p := &s.w.Places[i]
-		if p.Living() && p.Ending == "" && !p.HasExited {
-			s.stop(p, reason, s.w.Spec.StopSignal)
+		if p.Living() && !p.ending() {
+			s.stop(p, reason, s.w.Spec.StopSignal, "")
 		}
 	}
 	if s.w.Idle() {
@@ -211,7 +228,7 @@ func (s *step) killWanted() {
 			if p.Ending == "" {
 				p.Ending = event.Killed
 			}
-			s.kill(p)
+			s.kill(p, event.Record{Message: "is killed without grace, SIGKILL"})
 		}
 	}
 }
@@ -227,11 +244,14 @@ func (s *step) idle(state State, next time.Time) {
 }
 
 // settle derives what follows from the rest: the state of the whole and the
-// deadlines. It decides nothing.
+// deadlines.
 func (s *step) settle() {
 	w := &s.w
 	if first := &w.Places[0]; first.Living() {
 		w.State, w.Since = first.State, first.Since
+	}
+	if !w.Idle() && !w.retries() {
+		w.NextStart = time.Time{} // or no Tick would ever move it
 	}
 	w.Deadline = w.NextStart
 	for i := range w.Places {
@@ -245,6 +265,26 @@ func (s *step) settle() {
 
 // Idle reports whether no process lives in any place.
 func (w *Worker) Idle() bool { return !w.Places[0].Living() && !w.Places[1].Living() }
+
+// youngest is the process that the worker goes on with: under overlap the
+// successor, otherwise the only one, or an empty place.
+func (w *Worker) youngest() *Process {
+	if w.Places[1].Living() {
+		return &w.Places[1]
+	}
+	return &w.Places[0]
+}
+
+// retries reports whether a successor that failed is to be tried again beside
+// the process that works.
+func (w *Worker) retries() bool {
+	first := &w.Places[0]
+	return first.Living() && !first.ending() && first.Asked != "" && !w.Places[1].Living() && !w.NextStart.IsZero()
+}
+
+// DueToRetry reports whether a Tick at now would order a successor again.
+// Admission may hold that Tick.
+func (w *Worker) DueToRetry(now time.Time) bool { return w.retries() && !w.NextStart.After(now) }
 
 // DueToStart reports whether a Tick at now would order a start. Admission may
 // hold that Tick.

@@ -18,6 +18,8 @@ const (
 // takes the place of one that still waits.
 func urgency(r event.Reason) int {
 	switch r {
+	case event.Restarted: // an operator's word, which waits only for its place
+		return 5
 	case event.SoftMemory:
 		return 4
 	case event.MaxRequests:
@@ -32,7 +34,7 @@ func urgency(r event.Reason) int {
 
 // ask asks admission for a replacement that can wait, once per process and reason.
 func (s *step) ask(p *Process, reason event.Reason) {
-	if p.Ending != "" || p.HasExited || urgency(reason) <= urgency(p.Asked) {
+	if p.ending() || urgency(reason) <= urgency(p.Asked) {
 		return
 	}
 	p.Asked = reason
@@ -43,31 +45,42 @@ func (s *step) ask(p *Process, reason event.Reason) {
 
 func (s *step) recycleGranted() {
 	p := &s.w.Places[0]
-	if p.Living() && p.Asked != "" && p.Ending == "" && !p.HasExited {
+	if p.Living() && p.Asked != "" && !p.ending() {
 		s.recycle(p, p.Asked)
+	}
+}
+
+// movedUp brings before admission what the successor was to be recycled for
+// while its predecessor still left.
+func (s *step) movedUp() {
+	switch p := &s.w.Places[0]; {
+	case p.ending() || p.Asked == "":
+	case p.Asked == event.Restarted:
+		s.recycle(p, p.Asked)
+	default:
+		s.do(AskRecycle{p.Asked})
 	}
 }
 
 // recycle begins a planned replacement: at once, or under overlap with the
 // start of its successor.
 func (s *step) recycle(p *Process, reason event.Reason) {
-	s.w.RespawnNow = true
-	if s.w.Spec.Overlap == spec.OverlapReady && s.w.Spec.Type == spec.Service {
+	if s.w.Spec.Overlap == spec.OverlapReady && s.w.Spec.Type == spec.Service && p.Type == spec.Service {
 		p.Asked = reason
 		if second := &s.w.Places[1]; !second.Living() {
 			s.spawn(second)
 		}
 		return
 	}
-	s.stop(p, reason, s.w.Spec.StopSignal)
+	s.stop(p, reason, s.w.Spec.StopSignal, "")
 }
 
-// stop asks a process to leave.
-func (s *step) stop(p *Process, reason event.Reason, sig spec.Signal) {
+// stop asks a process to leave. Why says more than the reason does.
+func (s *step) stop(p *Process, reason event.Reason, sig spec.Signal, why string) {
 	p.Ending = reason
 	p.State, p.Since, p.StopBegan = Stopping, s.now, s.now
 	p.ExtendedTo = time.Time{}
-	r := event.Record{Kind: event.Recycling, Reason: reason, Message: endMessage(s.w.Spec, p, reason, s.now)}
+	r := event.Record{Kind: event.Recycling, Reason: reason, Message: endMessage(s.w.Spec, p, reason, s.now) + why}
 	if s.w.Wanted == WantedDown {
 		r.Kind = event.Stopping
 	}
@@ -83,47 +96,55 @@ func (s *step) stop(p *Process, reason event.Reason, sig spec.Signal) {
 	}
 }
 
-// kill ends the tree at once.
-func (s *step) kill(p *Process) {
-	if !p.HasExited {
-		p.KillOrdered = true
-		s.note(p, event.Record{Kind: event.Killing, Reason: p.Ending, Message: "did not leave in time, SIGKILL"})
-	}
+// kill ends the tree at once, while the main process lives or its start is
+// still under way; then the order stands behind the start.
+func (s *step) kill(p *Process, r event.Record) {
+	p.KillOrdered = true
+	r.Kind, r.Reason = event.Killing, p.Ending
+	s.note(p, r)
+	s.clear(p)
+}
+
+// clear orders the end of the tree and begins to wait for it.
+func (s *step) clear(p *Process) {
 	p.State, p.Since = Killing, s.now
-	p.ExtendedTo = s.now.Add(stuckAfter)
+	p.LookAgain = s.now.Add(stuckAfter)
 	s.do(Kill{p.Generation})
 }
 
 func (s *step) stuck(p *Process) {
+	text := "does not go away after SIGKILL (uninterruptible sleep?): not started again before it is gone"
+	if p.PID == 0 && !p.HasExited {
+		text = "its start hangs and cannot be killed: look at its directory, command and files"
+	} else {
+		s.do(Kill{p.Generation}) // the other one stands behind the start already
+	}
 	if !p.Stuck {
 		p.Stuck = true
-		s.note(p, event.Record{Kind: event.Stuck, Reason: p.Ending, Message: "does not go away after SIGKILL (uninterruptible sleep?): not started again before it is gone"})
+		s.note(p, event.Record{Kind: event.Stuck, Reason: p.Ending, Message: text})
 	}
-	p.ExtendedTo = s.now.Add(stuckAgain)
-	s.do(Kill{p.Generation})
+	p.LookAgain = s.now.Add(stuckAgain)
 }
 
 // timeout replaces a process of which one execution outlived its time.
-func (s *step) timeout(p *Process, e Execution) {
+func (s *step) timeout(p *Process) {
 	sig := s.w.Spec.TimeoutSignal
 	if sig == 0 {
 		sig = s.w.Spec.StopSignal
 	}
-	s.w.RespawnNow = s.w.Wanted == WantedUp && s.w.Spec.Type == spec.Service
-	s.stop(p, event.Timeout, sig)
+	s.stop(p, event.Timeout, sig, "")
 }
 
 // watchdog ends a process as systemd would: SIGABRT, for a stack or a core.
 func (s *step) watchdog(p *Process, why string) {
-	if p.Ending != "" || p.HasExited || s.w.Spec.Watchdog == 0 && why == "" {
+	if p.ending() {
 		return
 	}
 	sig := s.w.Spec.TimeoutSignal
 	if sig == 0 {
 		sig = spec.SIGABRT
 	}
-	p.StatusText = why
-	s.stop(p, event.Watchdog, sig)
+	s.stop(p, event.Watchdog, sig, why)
 }
 
 func (s *step) extended(p *Process, by time.Duration) {
@@ -140,7 +161,7 @@ func (s *step) softMemory(p *Process, ev SoftMemoryPassed) {
 		return // said once
 	}
 	p.SoftUsage, p.SoftLimit = ev.Usage, ev.Limit
-	if s.w.Spec.Type == spec.Task {
+	if p.Type == spec.Task {
 		s.note(p, event.Record{Kind: event.Warning, Reason: event.SoftMemory, Memory: int64(ev.Usage), MemoryLimit: int64(ev.Limit),
 			Message: "is above its soft memory limit; a task is let run"})
 		return
@@ -153,9 +174,5 @@ func (s *step) hardMemory(p *Process, ev HardMemoryPassed) {
 		return
 	}
 	p.Ending = event.HardMemory
-	p.KillOrdered = true
-	s.note(p, event.Record{Kind: event.Killing, Reason: event.HardMemory, Memory: int64(ev.Usage), MemoryLimit: int64(ev.Limit),
-		Message: hardMessage(ev)})
-	p.State, p.Since, p.ExtendedTo = Killing, s.now, s.now.Add(stuckAfter)
-	s.do(Kill{p.Generation})
+	s.kill(p, event.Record{Memory: int64(ev.Usage), MemoryLimit: int64(ev.Limit), Message: hardMessage(ev)})
 }

@@ -58,18 +58,26 @@ type Process struct {
 	PID        int       // 0 until Spawned
 	State      State     // Starting, Up, Stopping or Killing
 	Since      time.Time // of the state
-	Started    time.Time // Spawn was ordered
+	Started    time.Time // Spawn was ordered; then, when it was Spawned
 	Deadline   time.Time // of the state; zero where it has none
+
+	// Of the entry as it was when the process was started: a reload changes them
+	// by a restart, which may have to wait.
+	Type     spec.Type
+	Ready    spec.ReadyMode
+	Watchdog time.Duration
 
 	Ending     event.Reason // why we end it; empty while nobody does
 	Asked      event.Reason // recycle asked of admission, not yet granted
 	ExitStatus Status       // once it exited
 	HasExited  bool
-	Stuck      bool // SIGKILL did not help
+	Stuck      bool // SIGKILL did not help, or its start hangs
 
-	MaxRequests  int         // jittered, of this generation; 0: none
+	ToldRequests int         // jittered, as the process was told it; 0: none
+	MaxRequests  int         // the same of the entry as it is now
 	LifeDeadline time.Time   // jittered; zero: none
-	Executions   int         // counted
+	Executions   int         // counted: the greater of Ends and what it said itself
+	Ends         int         // END that counted
 	Failed       int         // of them
 	Reported     bool        // it has ever reported an execution
 	Running      []Execution // never changed in place: Step copies
@@ -77,7 +85,8 @@ type Process struct {
 	StatusText   string
 
 	StopBegan   time.Time  // the stop signal was ordered
-	ExtendedTo  time.Time  // EXTEND_TIMEOUT_USEC moved the deadline there
+	ExtendedTo  time.Time  // EXTEND_TIMEOUT_USEC moved the deadline of the state there
+	LookAgain   time.Time  // when what should have happened by itself is looked at again
 	KillOrdered bool       // we ordered SIGKILL while the main process lived
 	SoftUsage   spec.Bytes // when the soft limit was passed; 0: it was not
 	SoftLimit   spec.Bytes
@@ -85,7 +94,10 @@ type Process struct {
 }
 
 // Living reports whether the place holds a process or the rest of one.
-func (p Process) Living() bool { return p.Generation != 0 }
+func (p *Process) Living() bool { return p.Generation != 0 }
+
+// ending reports whether the process is on its way out, by our order or by itself.
+func (p *Process) ending() bool { return p.Ending != "" || p.HasExited }
 
 // Worker is one supervised place of the list, as a value. Step makes the next
 // one; nobody else changes it.
@@ -109,7 +121,7 @@ type Worker struct {
 	DownReason event.Reason // why it is wanted down
 	LastReason event.Reason // verdict on the process before
 	LastStatus Status
-	RespawnNow bool // a restart is wanted as soon as the place is free
+	RespawnNow bool // asked for while the youngest process was ending: no back-off, no Done
 }
 
 // New is a worker of which no process exists. Generation is the last that an

@@ -285,3 +285,40 @@ func TestAHangingReservationBlocksOnlyWhatNeedsIt(t *testing.T) {
 		}
 	})
 }
+
+func TestASuccessorThatIsTriedAgainWaitsForRoom(t *testing.T) {
+	overlap := func(w *spec.Worker) { w.Overlap = spec.OverlapReady }
+	l := many(6, ready, overlap, func(w *spec.Worker) { w.StartTimeout = 10 * time.Second })
+	l.Manager.MaxStarting = 2
+	script := func(o supervisor.SpawnOrder) hosttest.Behaviour {
+		if o.Spec.Command[0] == "/bin/bad" {
+			return hosttest.Behaviour{} // it is never ready
+		}
+		return hosttest.Behaviour{ReadyAfter: time.Second}
+	}
+	run(t, options{list: l, script: script}, func(r *rig) {
+		r.sleep(time.Minute)
+		bad := many(6, ready, overlap, func(w *spec.Worker) { w.StartTimeout, w.Command = 10*time.Second, []string{"/bin/bad"} })
+		bad.Manager.MaxStarting = 2
+		r.reload(bad)
+		for range 600 {
+			r.sleep(time.Second)
+			starting := 0
+			for _, st := range r.snapshot().Workers {
+				if p := st.Worker.Places[1]; p.Living() && p.State == lifecycle.Starting {
+					starting++
+				}
+			}
+			if starting > 2 {
+				t.Fatalf("%d are starting, max_starting is 2", starting)
+			}
+		}
+		if n := r.down(); n != 0 {
+			t.Errorf("%d are down", n)
+		}
+		r.want(0, event.Gone, "", event.Reloaded)
+		if n := r.of(event.Gone, "", event.StartTimeout); n < 60 {
+			t.Errorf("%d tries", n)
+		}
+	})
+}

@@ -91,10 +91,9 @@ func (s *Supervisor) enforce(p plan.Plan, l spec.List) {
 		}
 	}
 	s.order, s.gone = order, 0
-	for _, sl := range s.order {
-		sl.w.DrainMax = l.Manager.DrainMax
-		if drain && sl.w.State == lifecycle.Stopping {
-			s.apply(sl, lifecycle.Tick{}) // its deadline may have moved
+	if drain {
+		for _, sl := range slices.Clone(s.order) {
+			s.apply(sl, lifecycle.DrainMaxChanged{Max: l.Manager.DrainMax})
 		}
 	}
 	for _, e := range s.entries {

@@ -229,6 +229,10 @@ func (s *Supervisor) tick() {
 			s.hold(sl)
 			continue
 		}
+		if sl.w.DueToRetry(s.now) && !s.mayStart() {
+			s.due.put(sl, s.now.Add(time.Second)) // the process that works needs its deadlines
+			continue
+		}
 		if sl.ticked != s.now {
 			sl.ticked, sl.ticks = s.now, 0
 		}

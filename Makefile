@@ -1,7 +1,7 @@
 # workersd: everything a person types is a target here; `make help` lists them.
 SHELL   := /bin/bash
 GO      ?= go
-PREFIX  ?= /usr
+PREFIX  ?= /usr/local
 DESTDIR ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # The programs are static: the same file runs on any Linux of the architecture.
@@ -58,9 +58,20 @@ check: ## format, vet, staticcheck, import levels, tidy
 	bash -n deploy/test/needs.sh deploy/vm/*.sh .ci/run
 
 .PHONY: install
-install: ## programs, units and directories; DESTDIR and PREFIX as usual
-	$(MAKE) build
+install: build ## programs, units and what belongs to them; DESTDIR and PREFIX as usual
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/workersd bin/workersctl
+	install -d -m 0755 $(DESTDIR)/etc/workersd/workers.toml.d
+	sed 's|/usr/bin/|$(PREFIX)/bin/|' units/workersd.service | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/workersd.service
+	sed 's|/usr/bin/|$(PREFIX)/bin/|' units/user/workersd.service | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/user/workersd.service
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system units/workersd.slice
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog units/workersd.catalog
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d deploy/sysusers.d/workersd.conf
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d deploy/tmpfiles.d/workersd.conf
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/workersd README.md LICENSE
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/workersd/examples units/hardened.conf deploy/examples/*.toml
+	bin/workersctl completion bash | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/bash-completion/completions/workersctl
+	bin/workersctl completion zsh | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_workersctl
+	bin/workersctl completion fish | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/workersctl.fish
 
 .PHONY: clean
 clean: ## what build made

@@ -242,6 +242,7 @@ func (d *daemon) reload(ctx context.Context) (plan.Plan, error) {
 // record is the reader that hands each record to the others. It is called on
 // the loop: nothing here waits for a disk, a socket or journald.
 func (d *daemon) record(r event.Record) {
+	mayHang()
 	d.history.Add(r)
 	if d.journal != nil {
 		d.journal.Record(levelOf(r), r)

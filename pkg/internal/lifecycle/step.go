@@ -88,7 +88,9 @@ func (s *step) said(p *Process, ev Event) {
 	case Extended:
 		s.extended(p, ev.By)
 	case MainPIDChanged:
-		p.PID = ev.PID
+		if !p.HasExited {
+			p.PID = ev.PID
+		}
 	case ExecutionBegan:
 		s.began(p, ev.ID)
 	case ExecutionEnded:

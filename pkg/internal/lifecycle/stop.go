@@ -8,7 +8,7 @@ import (
 )
 
 // How long SIGKILL may take before a process is called stuck, and how often it
-// is killed again after that.
+// is looked at again after that.
 const (
 	stuckAfter = 10 * time.Second
 	stuckAgain = 30 * time.Second

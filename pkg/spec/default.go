@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -26,20 +27,27 @@ func DefaultManager() Manager {
 	}
 }
 
-// Problem is one thing that is wrong with a worker; Key is the key to look at.
-type Problem struct{ Key, Text string }
+// MaxDuration bounds every duration, so that sums of them stay in range.
+const MaxDuration = 10 * 365 * 24 * time.Hour
+
+// Problem is one thing that is wrong with a worker; Key is the key to look at,
+// With the one that it does not go together with, if there is one.
+type Problem struct{ Key, With, Text string }
 
 func (p Problem) String() string { return p.Key + ": " + p.Text }
 
 // Validate tells what is wrong with values that are each of their type, but do
 // not go together. A worker without problems can be supervised.
 func (w *Worker) Validate() (ps []Problem) {
-	bad := func(key, format string, args ...any) { ps = append(ps, Problem{key, fmt.Sprintf(format, args...)}) }
+	bad := func(key, format string, args ...any) {
+		ps = append(ps, Problem{Key: key, Text: fmt.Sprintf(format, args...)})
+	}
 	if len(w.Command) == 0 || w.Command[0] == "" {
 		bad("command", `missing (expected ["program", "argument", …])`)
 	}
 	if w.SoftMemory.Set() && w.HardMemory.Set() && w.SoftMemory >= w.HardMemory {
-		bad("soft_memory_limit", "%v is not below hard_memory_limit %v (the job needs room to finish)", w.SoftMemory, w.HardMemory)
+		bad("soft_memory_limit", "%v is not below hard_memory_limit %v (expected less: the running execution needs room to finish)", w.SoftMemory, w.HardMemory)
+		ps[len(ps)-1].With = "hard_memory_limit"
 	}
 	for _, l := range []struct {
 		key string
@@ -50,7 +58,8 @@ func (w *Worker) Validate() (ps []Problem) {
 		}
 	}
 	if w.RestartDelay > w.RestartDelayMax {
-		bad("restart_delay", "%v is above restart_delay_max %v", w.RestartDelay, w.RestartDelayMax)
+		bad("restart_delay", "%v is above restart_delay_max %v (expected at most as much)", w.RestartDelay, w.RestartDelayMax)
+		ps[len(ps)-1].With = "restart_delay_max"
 	}
 	if w.Type == Task {
 		if w.MaxRequests > 0 {
@@ -67,11 +76,9 @@ func (w *Worker) Validate() (ps []Problem) {
 		bad("log_max_size", "%v is too small (expected at least 4K, or \"none\")", w.LogMaxSize)
 	}
 	for _, arg := range w.Command {
-		for i := range len(arg) {
-			if arg[i] == 0 {
-				bad("command", "has a NUL byte, which no program can be given")
-				return ps
-			}
+		if strings.IndexByte(arg, 0) >= 0 {
+			bad("command", "has a NUL byte, which no program can be given")
+			break
 		}
 	}
 	return ps

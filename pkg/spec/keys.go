@@ -24,6 +24,7 @@ const (
 	KindInt                  // 10
 	KindDuration             // "30s"
 	KindBytes                // "200M", "10%", "none"
+	KindSize                 // "50M", "none"
 	KindSignal               // "SIGTERM"
 	KindEnum                 // one of Words
 	KindShare                // 2 or "10%"
@@ -100,7 +101,7 @@ var Keys = []Key{
 	{Name: "stop_timeout", Kind: KindDuration, Class: Live, Default: `"10s"`, Summary: "grace after the stop signal, then SIGKILL for the whole tree", Worker: func(w *Worker) any { return &w.StopTimeout }},
 
 	{Name: "log", Kind: KindString, Param: true, Class: Restart, Summary: "\"journal\", \"inherit\" or a file, rotated; unset: the journal under systemd, the terminal elsewhere", Worker: func(w *Worker) any { return &w.Log }},
-	{Name: "log_max_size", Kind: KindBytes, Class: Restart, Default: `"50M"`, Summary: "size at which the file is rotated", Worker: func(w *Worker) any { return &w.LogMaxSize }},
+	{Name: "log_max_size", Kind: KindSize, Class: Restart, Default: `"50M"`, Summary: "size at which the file is rotated; \"none\": never", Worker: func(w *Worker) any { return &w.LogMaxSize }},
 	{Name: "log_backups", Kind: KindInt, Class: Restart, Default: "5", Summary: "rotated files that are kept", Worker: func(w *Worker) any { return &w.LogBackups }},
 }
 

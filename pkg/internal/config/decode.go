@@ -1,12 +1,14 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 
@@ -15,45 +17,48 @@ import (
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// set decodes a value into the field of its key; the text says what is wrong.
-func (o Options) set(k *spec.Key, field any, v *value) string {
+// fault is something wrong with a value, or with a part of it.
+type fault struct {
+	pos
+	text string
+}
+
+// set decodes a value into the field of its key; the faults say what is wrong.
+func (o Options) set(k *spec.Key, field any, v *value) []fault {
+	text := ""
 	switch k.Kind {
-	case spec.KindString:
-		return setString(field.(*string), v)
 	case spec.KindCommand:
 		return setCommand(field.(*[]string), v)
 	case spec.KindEnv:
 		return setEnv(field.(*[]spec.EnvVar), v)
+	case spec.KindString:
+		text = setString(field.(*string), v)
 	case spec.KindBool:
-		if v.kind != unstable.Bool {
-			return expected(v, "true or false")
-		}
-		*field.(*bool) = v.truth
+		text = setBool(field.(*bool), v)
 	case spec.KindInt:
-		return setInt(field.(*int), v, k)
+		text = setInt(field.(*int), v, k)
 	case spec.KindDuration:
-		return setDuration(field.(*time.Duration), v, k)
+		text = setDuration(field.(*time.Duration), v, k)
 	case spec.KindBytes:
-		return o.setBytes(field.(*spec.Bytes), v)
+		text = o.setBytes(field.(*spec.Bytes), v, `a size such as "200M", "1.5G", "10%" or "none"`)
+	case spec.KindSize:
+		o.MemoryTotal = 0
+		text = o.setBytes(field.(*spec.Bytes), v, `a size such as "50M" or "none"`)
 	case spec.KindSignal:
-		if v.kind != unstable.String {
-			return expected(v, `a signal such as "SIGTERM"`)
-		}
-		sig, err := spec.ParseSignal(v.text)
-		if err != nil {
-			return err.Error()
-		}
-		*field.(*spec.Signal) = sig
+		text = setSignal(field.(*spec.Signal), v)
 	case spec.KindEnum:
-		return setEnum(field.(*string), v, k.Words)
+		text = setEnum(field.(*string), v, k.Words)
 	case spec.KindShare:
-		return setShare(field.(*spec.Share), v)
+		text = setShare(field.(*spec.Share), v)
 	case spec.KindCPU:
-		return setCPU(field.(*float64), v)
+		text = setCPU(field.(*float64), v)
 	case spec.KindUmask:
-		return setUmask(field.(*int), v)
+		text = setUmask(field.(*int), v)
 	}
-	return ""
+	if text != "" {
+		return []fault{{v.pos, text}}
+	}
+	return nil
 }
 
 // expected says what a value is and what it should be.
@@ -72,66 +77,95 @@ func setString(field *string, v *value) string {
 	if v.kind != unstable.String {
 		return expected(v, "a text")
 	}
-	if strings.ContainsRune(v.text, 0) {
-		return "has a NUL byte in it"
+	if strings.ContainsFunc(v.text, unicode.IsControl) {
+		return "has a control character in it, such as a new line (expected one line of text)"
 	}
 	*field = v.text
 	return ""
 }
 
-func setCommand(field *[]string, v *value) string {
+func setBool(field *bool, v *value) string {
+	if v.kind != unstable.Bool {
+		return expected(v, "true or false")
+	}
+	*field = v.truth
+	return ""
+}
+
+func setSignal(field *spec.Signal, v *value) string {
+	if v.kind != unstable.String {
+		return expected(v, `a signal such as "SIGTERM"`)
+	}
+	sig, err := spec.ParseSignal(v.text)
+	if err != nil {
+		return quote(v.text) + ` is no signal (expected a name such as "SIGTERM")`
+	}
+	*field = sig
+	return ""
+}
+
+func setCommand(field *[]string, v *value) (fs []fault) {
 	const what = `a list of texts, ["program", "argument", …]; for a shell write ["/bin/sh", "-c", "…"]`
 	if v.kind != unstable.Array {
-		return expected(v, what)
+		return []fault{{v.pos, expected(v, what)}}
 	}
 	out := make([]string, len(v.items))
 	for i, it := range v.items {
-		if it.kind != unstable.String {
-			return fmt.Sprintf("item %d %s", i+1, expected(it, "a text"))
-		}
-		if strings.ContainsRune(it.text, 0) {
-			return fmt.Sprintf("item %d has a NUL byte in it", i+1)
+		switch {
+		case it.kind != unstable.String:
+			fs = append(fs, fault{it.pos, fmt.Sprintf("item %d %s", i+1, expected(it, "a text"))})
+		case strings.ContainsRune(it.text, 0):
+			fs = append(fs, fault{it.pos, fmt.Sprintf("item %d has a NUL byte in it, which no program can be given", i+1)})
 		}
 		out[i] = it.text
 	}
-	if len(out) == 0 || out[0] == "" {
-		return "is empty (expected " + what + ")"
+	if len(fs) == 0 && (len(out) == 0 || out[0] == "") {
+		fs = append(fs, fault{v.pos, "is empty (expected " + what + ")"})
 	}
 	*field = out
-	return ""
+	return fs
 }
 
-func setEnv(field *[]spec.EnvVar, v *value) string {
+func setEnv(field *[]spec.EnvVar, v *value) (fs []fault) {
 	if v.kind != unstable.InlineTable {
-		return expected(v, `a table, { NAME = "value" }`)
+		return []fault{{v.pos, expected(v, `a table, { NAME = "value" }`)}}
 	}
 	var out []spec.EnvVar
 	for _, m := range v.members {
-		if !envName.MatchString(m.name) {
-			return fmt.Sprintf("%q is no name of a variable", m.name)
+		switch {
+		case !envName.MatchString(m.name):
+			fs = append(fs, fault{m.pos, quote(m.name) + " is no name of a variable (expected letters, digits and _)"})
+		case ours(m.name):
+			fs = append(fs, fault{m.pos, m.name + " is set by workersd itself (remove it)"})
+		case m.val.kind != unstable.String:
+			fs = append(fs, fault{m.val.pos, m.name + " " + expected(m.val, "a text")})
+		case strings.ContainsRune(m.val.text, 0):
+			fs = append(fs, fault{m.val.pos, m.name + " has a NUL byte in it, which no program can be given"})
+		default:
+			out = append(out, spec.EnvVar{Name: m.name, Value: m.val.text})
 		}
-		if m.val.kind != unstable.String {
-			return m.name + " " + expected(m.val, "a text")
-		}
-		if strings.ContainsRune(m.val.text, 0) {
-			return m.name + " has a NUL byte in it"
-		}
-		out = append(out, spec.EnvVar{Name: m.name, Value: m.val.text})
 	}
 	*field = out
-	return ""
+	return fs
+}
+
+// ours reports whether a variable is one that the manager sets for each process
+// (DESIGN §6); WORKERSD_SOCKET is only read, by workersctl.
+func ours(name string) bool {
+	switch name {
+	case "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID":
+		return true
+	}
+	return strings.HasPrefix(name, "WORKERSD_") && name != "WORKERSD_SOCKET"
 }
 
 func setInt(field *int, v *value, k *spec.Key) string {
-	what := fmt.Sprintf("a whole number from %d", k.Min)
-	if k.Max != 0 {
-		what += fmt.Sprintf(" to %d", k.Max)
-	}
+	what := fmt.Sprintf("a whole number from %d to %d", k.Min, cmp.Or(k.Max, math.MaxInt32))
 	if v.kind != unstable.Integer {
 		return expected(v, what)
 	}
-	if v.num < int64(k.Min) || k.Max != 0 && v.num > int64(k.Max) || v.num > math.MaxInt32 {
-		return fmt.Sprintf("%d is out of range (expected %s)", v.num, what)
+	if v.huge || v.num < int64(k.Min) || k.Max != 0 && v.num > int64(k.Max) || v.num > math.MaxInt32 {
+		return fmt.Sprintf("%s is out of range (expected %s)", cut(v.text), what)
 	}
 	*field = int(v.num)
 	return ""
@@ -144,7 +178,10 @@ func setDuration(field *time.Duration, v *value, k *spec.Key) string {
 	}
 	d, err := time.ParseDuration(v.text)
 	if err != nil || d < 0 {
-		return fmt.Sprintf("%q is no duration (expected %s)", v.text, what)
+		return fmt.Sprintf("%s is no duration (expected %s)", quote(v.text), what)
+	}
+	if d > spec.MaxDuration {
+		return fmt.Sprintf("%s is too long (expected at most %q)", quote(v.text), "87600h")
 	}
 	if d == 0 && k.Min > 0 {
 		return "is zero (expected " + what + ")"
@@ -153,9 +190,11 @@ func setDuration(field *time.Duration, v *value, k *spec.Key) string {
 	return ""
 }
 
-func (o Options) setBytes(field *spec.Bytes, v *value) string {
-	const what = `a size such as "200M", "1.5G", "10%" or "none"`
-	if v.kind == unstable.Integer && v.num >= 0 {
+func (o Options) setBytes(field *spec.Bytes, v *value, what string) string {
+	if v.kind == unstable.Integer {
+		if v.huge || v.num < 0 || v.num > 1<<62 {
+			return fmt.Sprintf("%s is out of range (expected %s)", cut(v.text), what)
+		}
 		*field = spec.Bytes(v.num)
 		return ""
 	}
@@ -178,8 +217,10 @@ func (o Options) setBytes(field *spec.Bytes, v *value) string {
 		case 'T':
 			unit = float64(spec.TiB)
 		case '%':
-			if o.MemoryTotal <= 0 {
+			if o.MemoryTotal <= 0 && strings.Contains(what, "%") {
 				return "a percentage cannot be used: the machine's memory is not known"
+			} else if o.MemoryTotal <= 0 {
+				return fmt.Sprintf("%s is a percentage, of nothing (expected %s)", quote(v.text), what)
 			}
 			unit = float64(o.MemoryTotal) / 100
 		}
@@ -188,11 +229,25 @@ func (o Options) setBytes(field *spec.Bytes, v *value) string {
 		}
 	}
 	f, err := strconv.ParseFloat(num, 64)
-	if err != nil || f < 0 || math.IsNaN(f) || f*unit > 1<<62 || strings.ContainsAny(num, "eExXpPiInN_+") {
-		return fmt.Sprintf("%q is no size (expected %s)", v.text, what)
+	if err != nil || f < 0 || math.IsNaN(f) || f*unit > 1<<62 || !decimal(num) {
+		return fmt.Sprintf("%s is no size (expected %s)", quote(v.text), what)
 	}
 	*field = spec.Bytes(f * unit)
 	return ""
+}
+
+// decimal reports whether a number is written as people write sizes: ParseFloat
+// takes "1e3", "0x1p4" and "Inf", too.
+func decimal(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789.") == ""
+}
+
+// cut is a number as an error shows it.
+func cut(s string) string {
+	if len(s) > 40 {
+		return s[:40] + "…"
+	}
+	return s
 }
 
 func setEnum(field *string, v *value, words []string) string {
@@ -206,15 +261,15 @@ func setEnum(field *string, v *value, words []string) string {
 			return ""
 		}
 	}
-	return fmt.Sprintf("%q is not known (expected %s)", v.text, what)
+	return fmt.Sprintf("%s is not known (expected %s)", quote(v.text), what)
 }
 
 func setShare(field *spec.Share, v *value) string {
 	const what = `a whole number, or a percentage such as "10%"`
 	switch v.kind {
 	case unstable.Integer:
-		if v.num < 0 || v.num > math.MaxInt32 {
-			return fmt.Sprintf("%d is out of range (expected %s)", v.num, what)
+		if v.huge || v.num < 0 || v.num > math.MaxInt32 {
+			return fmt.Sprintf("%s is out of range (expected %s)", cut(v.text), what)
 		}
 		*field = spec.Share{N: int(v.num)}
 		return ""
@@ -222,7 +277,7 @@ func setShare(field *spec.Share, v *value) string {
 		num, ok := strings.CutSuffix(v.text, "%")
 		n, err := strconv.Atoi(num)
 		if !ok || err != nil || n < 1 || n > 100 {
-			return fmt.Sprintf("%q is no share (expected %s)", v.text, what)
+			return fmt.Sprintf("%s is no share (expected %s)", quote(v.text), what)
 		}
 		*field = spec.Share{N: n, Percent: true}
 		return ""
@@ -236,19 +291,22 @@ func setCPU(field *float64, v *value) string {
 	switch v.kind {
 	case unstable.Integer:
 		f = float64(v.num)
+		if v.huge {
+			f = math.Inf(1)
+		}
 	case unstable.Float:
 	case unstable.String:
 		num, ok := strings.CutSuffix(v.text, "%")
 		p, err := strconv.ParseFloat(num, 64)
-		if !ok || err != nil {
-			return fmt.Sprintf("%q is no share of a CPU (expected %s)", v.text, what)
+		if !ok || err != nil || !decimal(num) {
+			return fmt.Sprintf("%s is no share of a CPU (expected %s)", quote(v.text), what)
 		}
 		f = p / 100
 	default:
 		return expected(v, what)
 	}
 	if math.IsNaN(f) || f < 0 || f > 1e6 || f > 0 && f < 0.01 {
-		return fmt.Sprintf("%v is out of range (expected %s, at least 0.01)", f, what)
+		return fmt.Sprintf("%s is out of range (expected %s, at least 0.01)", cut(v.text), what)
 	}
 	*field = f
 	return ""
@@ -261,7 +319,7 @@ func setUmask(field *int, v *value) string {
 	}
 	n, err := strconv.ParseUint(v.text, 8, 32)
 	if err != nil || n > 0o777 {
-		return fmt.Sprintf("%q is no mask (expected %s)", v.text, what)
+		return fmt.Sprintf("%s is no mask (expected %s)", quote(v.text), what)
 	}
 	*field = int(n)
 	return ""

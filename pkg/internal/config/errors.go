@@ -33,7 +33,8 @@ func (es Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// sorted puts the errors in the order of the files and their lines, each once.
+// sorted puts the errors in the order of the files and their lines, each once,
+// and no more than anybody reads.
 func (es Errors) sorted(files []File) Errors {
 	order := map[string]int{}
 	for i, f := range files {
@@ -42,5 +43,10 @@ func (es Errors) sorted(files []File) Errors {
 	slices.SortStableFunc(es, func(a, b Error) int {
 		return cmp.Or(cmp.Compare(order[a.File], order[b.File]), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
 	})
-	return slices.Compact(es)
+	es = slices.Compact(es)
+	if n := len(es) - maxErrors; n > 0 {
+		last := es[maxErrors-1]
+		es = append(es[:maxErrors:maxErrors], Error{File: last.File, Line: last.Line, Col: last.Col, Text: fmt.Sprintf("and %d more errors", n)})
+	}
+	return es
 }

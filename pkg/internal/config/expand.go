@@ -1,7 +1,7 @@
 package config
 
 import (
-	"fmt"
+	"cmp"
 	"math"
 	"slices"
 	"strconv"
@@ -11,9 +11,6 @@ import (
 
 	"github.com/workersd/workersd/pkg/spec"
 )
-
-// maxName is the longest name of a worker, in bytes.
-const maxName = 128
 
 // axis is one parameter of a matrix with its values.
 type axis struct {
@@ -27,8 +24,12 @@ type axis struct {
 func (b *builder) rows(d *draft) (rows [][]spec.Param, ok bool) {
 	before := len(b.errs)
 	matrix := b.matrix(d)
-	params := b.tables(d, "params")
-	exclude := b.tables(d, "exclude")
+	params := b.params(d, matrix)
+	var known []string
+	if len(b.errs) == before {
+		known = parameters(params, matrix)
+	}
+	exclude := b.exclude(d, known)
 	replicas := b.replicas(d)
 	if len(b.errs) > before {
 		return nil, false
@@ -41,7 +42,7 @@ func (b *builder) rows(d *draft) (rows [][]spec.Param, ok bool) {
 	if b.total = plus(b.total, count); b.total > b.list.Manager.MaxWorkers {
 		if !b.counted {
 			b.counted = true
-			b.fail(d.pos, "worker %q: the list expands to %d workers, and %d are allowed (raise max_workers in [manager])", d.name, b.total, b.list.Manager.MaxWorkers)
+			b.fail(d.pos, "worker %q: with this entry the list expands to %d workers, and %d are allowed (raise max_workers in [manager])", d.name, b.total, b.list.Manager.MaxWorkers)
 		}
 		return nil, false
 	}
@@ -63,7 +64,7 @@ func (b *builder) rows(d *draft) (rows [][]spec.Param, ok bool) {
 		return slices.ContainsFunc(exclude, func(x []spec.Param) bool { return fits(r, x) })
 	})
 	if len(rows) == 0 && all > 0 {
-		b.fail(d.place("exclude"), "worker %q: exclude: leaves no worker", d.name)
+		b.problem(d, "exclude", "leaves no worker (expected a row that stays, or enabled = false)")
 		return nil, false
 	}
 	return rows, true
@@ -99,10 +100,12 @@ func scalar(v *value) (string, bool) {
 	case unstable.String:
 		return v.text, !strings.ContainsRune(v.text, 0)
 	case unstable.Integer:
-		return strconv.FormatInt(v.num, 10), true
+		return strconv.FormatInt(v.num, 10), !v.huge
 	}
 	return "", false
 }
+
+const isScalar = "a text without NUL, or a whole number of 64 bits"
 
 func (b *builder) matrix(d *draft) (axes []axis) {
 	m := d.members["matrix"]
@@ -126,17 +129,18 @@ func (b *builder) matrix(d *draft) (axes []axis) {
 			continue
 		}
 		ax := axis{name: a.name}
+		seen := make(map[string]bool, len(a.val.items))
 		for _, it := range a.val.items {
 			s, ok := scalar(it)
-			if !ok {
-				b.fail(it.pos, "worker %q: matrix.%s: a value %s", d.name, a.name, expected(it, "a text without NUL, or a whole number"))
-				continue
+			switch {
+			case !ok:
+				b.fail(it.pos, "worker %q: matrix.%s: a value %s", d.name, a.name, expected(it, isScalar))
+			case seen[s]:
+				b.fail(it.pos, "worker %q: matrix.%s: %s stands twice (remove one)", d.name, a.name, quote(s))
+			default:
+				seen[s] = true
+				ax.values = append(ax.values, s)
 			}
-			if slices.Contains(ax.values, s) {
-				b.fail(it.pos, "worker %q: matrix.%s: %q stands twice", d.name, a.name, s)
-				continue
-			}
-			ax.values = append(ax.values, s)
 		}
 		axes = append(axes, ax)
 	}
@@ -147,7 +151,7 @@ func (b *builder) matrix(d *draft) (axes []axis) {
 func (b *builder) param(d *draft, m *member, key string) bool {
 	switch {
 	case !paramName.MatchString(m.name):
-		b.fail(m.pos, "worker %q: %s: parameter %q: expected a to z, 0 to 9 and _, beginning with a letter", d.name, key, m.name)
+		b.fail(m.pos, "worker %q: %s: a parameter cannot be called %s (expected a to z, 0 to 9 and _, beginning with a letter)", d.name, key, quote(m.name))
 		return false
 	case m.name == "worker" || m.name == "replica":
 		b.fail(m.pos, "worker %q: %s: parameter %q is set by workersd itself (choose another name)", d.name, key, m.name)
@@ -156,56 +160,109 @@ func (b *builder) param(d *draft, m *member, key string) bool {
 	return true
 }
 
-// tables reads params and exclude: lists of tables of parameters.
-func (b *builder) tables(d *draft, key string) (rows [][]spec.Param) {
+// row is one row of params or exclude, with its place.
+type row struct {
+	pos
+	params []spec.Param
+}
+
+// table reads params or exclude: lists of tables of parameters.
+func (b *builder) table(d *draft, key string) (rows []row) {
 	m := d.members[key]
 	if m == nil {
 		return nil
 	}
-	what := "a list of tables, " + key + ` = [{ ip = "10.0.0.1" }, …]`
 	if m.val.kind != unstable.Array {
-		b.fail(m.val.pos, "worker %q: %s: %s", d.name, key, expected(m.val, what))
+		b.problem(d, key, "%s", expected(m.val, "a list of tables, "+key+` = [{ ip = "10.0.0.1" }, …]`))
 		return nil
 	}
-	if key == "params" && len(m.val.items) == 0 {
-		b.fail(m.val.pos, "worker %q: params: is empty, so there would be no worker (expected a row, or enabled = false)", d.name)
-	}
 	for i, it := range m.val.items {
-		if it.kind != unstable.InlineTable || len(it.members) == 0 {
-			b.fail(it.pos, "worker %q: %s: row %d %s", d.name, key, i+1, expected(it, "a table with at least one parameter"))
+		if it.kind != unstable.InlineTable {
+			b.fail(it.pos, "worker %q: %s: row %d %s", d.name, key, i+1, expected(it, `a table, { ip = "10.0.0.1" }`))
 			continue
 		}
-		var row []spec.Param
+		if len(it.members) == 0 {
+			b.fail(it.pos, "worker %q: %s: row %d is empty (expected at least one parameter)", d.name, key, i+1)
+			continue
+		}
+		r := row{pos: it.pos}
 		for _, p := range it.members {
 			if !b.param(d, p, key) {
 				continue
 			}
 			s, ok := scalar(p.val)
 			if !ok {
-				b.fail(p.val.pos, "worker %q: %s: %s %s", d.name, key, p.name, expected(p.val, "a text without NUL, or a whole number"))
+				b.fail(p.val.pos, "worker %q: %s: %s %s", d.name, key, p.name, expected(p.val, isScalar))
 				continue
 			}
-			row = append(row, spec.Param{Name: p.name, Value: s})
+			r.params = append(r.params, spec.Param{Name: p.name, Value: s})
 		}
-		if key == "params" && i > 0 && len(rows) > 0 && !sameNames(rows[0], row) {
-			b.fail(it.pos, "worker %q: params: row %d has other parameters than the first", d.name, i+1)
-			continue
-		}
-		if key == "params" && len(rows) > 0 {
-			row = inOrder(row, rows[0])
-		}
-		rows = append(rows, row)
-	}
-	if key == "params" && len(rows) > 0 {
-		if x := d.members["matrix"]; x != nil {
-			for _, p := range rows[0] {
-				if x.val.kind == unstable.InlineTable && x.val.get(p.Name) != nil {
-					b.fail(m.val.pos, "worker %q: %s stands both in params and in matrix", d.name, p.Name)
-				}
-			}
+		if len(r.params) == len(it.members) {
+			rows = append(rows, r)
 		}
 	}
 	return rows
+}
+
+// params are rows that all have the parameters of the first, in its order, from
+// which names are made.
+func (b *builder) params(d *draft, matrix []axis) (rows [][]spec.Param) {
+	m := d.members["params"]
+	if m != nil && m.val.kind == unstable.Array && len(m.val.items) == 0 {
+		b.problem(d, "params", "is empty, so there would be no worker (expected a row, or enabled = false)")
+	}
+	seen := map[string]pos{}
+	for _, r := range b.table(d, "params") {
+		if len(rows) > 0 && !sameNames(rows[0], r.params) {
+			b.fail(r.pos, "worker %q: params: this row has other parameters than the first (expected %s)", d.name, strings.Join(parameters(rows[:1], nil), ", "))
+			continue
+		}
+		p := r.params
+		if len(rows) > 0 {
+			p = inOrder(p, rows[0])
+		}
+		id := Name("", p, 0)
+		if was, twice := seen[id]; twice {
+			b.fail(r.pos, "worker %q: params: this row is the same as that in line %d (remove one)", d.name, was.line)
+			continue
+		}
+		seen[id] = r.pos
+		rows = append(rows, p)
+	}
+	for _, name := range parameters(rows, nil) {
+		if slices.ContainsFunc(matrix, func(a axis) bool { return a.name == name }) {
+			b.problem(d, "params", "%s stands in matrix, too (expected one of the two)", name)
+		}
+	}
+	return rows
+}
+
+// exclude are rows of some of the parameters; known are all there are, or nil
+// where that is not known.
+func (b *builder) exclude(d *draft, known []string) (rows [][]spec.Param) {
+	for _, r := range b.table(d, "exclude") {
+		for _, p := range r.params {
+			if known != nil && !slices.Contains(known, p.Name) {
+				b.fail(r.pos, "worker %q: exclude: %s is no parameter of this entry (known: %s)", d.name, p.Name, cmp.Or(strings.Join(known, ", "), "none"))
+			}
+		}
+		rows = append(rows, r.params)
+	}
+	return rows
+}
+
+// parameters are the names of an entry's parameters, in the order of its names.
+func parameters(rows [][]spec.Param, matrix []axis) []string {
+	names := []string{}
+	if len(rows) > 0 {
+		for _, p := range rows[0] {
+			names = append(names, p.Name)
+		}
+	}
+	for _, a := range matrix {
+		names = append(names, a.name)
+	}
+	return names
 }
 
 func sameNames(a, b []spec.Param) bool {
@@ -220,7 +277,6 @@ func sameNames(a, b []spec.Param) bool {
 	return true
 }
 
-// inOrder gives a row the order of the first, from which names are made.
 func inOrder(row, first []spec.Param) []spec.Param {
 	out := make([]spec.Param, 0, len(row))
 	for _, f := range first {
@@ -239,8 +295,12 @@ func (b *builder) replicas(d *draft) int {
 	if m == nil {
 		return 0
 	}
-	if m.val.kind != unstable.Integer || m.val.num < 1 || m.val.num > math.MaxInt32 {
-		b.fail(m.val.pos, "worker %q: replicas: expected a whole number from 1 (for none, enabled = false)", d.name)
+	switch {
+	case m.val.kind != unstable.Integer:
+		b.problem(d, "replicas", "%s", expected(m.val, "a whole number from 1"))
+		return 0
+	case m.val.huge || m.val.num < 1 || m.val.num > math.MaxInt32:
+		b.problem(d, "replicas", "%s is out of range (expected a whole number from 1; for none, enabled = false)", cut(m.val.text))
 		return 0
 	}
 	return int(m.val.num)
@@ -269,87 +329,10 @@ func (b *builder) expand(d *draft, rows [][]spec.Param) {
 			}
 			t.fill(&w)
 			if why := logValues(t.log, &w); why != "" {
-				b.fail(d.place("log"), "worker %q: log: %s", w.Name, why)
+				b.problem(d, "log", "%s", why)
 				return
 			}
 			b.list.Workers = append(b.list.Workers, w)
 		}
 	}
-}
-
-// nameIt gives a worker its name, which comes from its parameters alone.
-func (b *builder) nameIt(d *draft, w *spec.Worker, t *templates) bool {
-	at := d.place("name")
-	if t.name != nil {
-		w.Name = t.name.escaped(w)
-	} else {
-		w.Name = Name(w.Entry, w.Params, w.Replica)
-		at = d.pos
-	}
-	switch was, taken := b.named[w.Name]; {
-	case len(w.Name) > maxName:
-		b.fail(at, `worker %q: its name has %d bytes, and %d are allowed (shorten it with name = "…", e.g. name = "%s@${%s}")`, w.Name, len(w.Name), maxName, w.Entry, firstParam(w))
-		return false
-	case w.Name == "" || !safeName(w.Name):
-		b.fail(at, "worker %q: name: expected letters, digits and _ . : + - @ , # %%, beginning with a letter or digit", w.Name)
-		return false
-	case taken:
-		b.fail(at, "worker %q: a worker of that name stands already in %s:%d", w.Name, was.file, was.line)
-		return false
-	}
-	b.named[w.Name] = at
-	return true
-}
-
-func firstParam(w *spec.Worker) string {
-	if len(w.Params) > 0 {
-		return w.Params[0].Name
-	}
-	return "replica"
-}
-
-// Name is what a worker is called: entry@value1,value2#replica. Every byte of a
-// value that could be mistaken is escaped, so no two values give one name.
-func Name(entry string, params []spec.Param, replica int) string {
-	var s strings.Builder
-	s.WriteString(entry)
-	for i, p := range params {
-		if i == 0 {
-			s.WriteByte('@')
-		} else {
-			s.WriteByte(',')
-		}
-		s.WriteString(escape(p.Value))
-	}
-	if replica > 0 {
-		fmt.Fprintf(&s, "#%d", replica)
-	}
-	return s.String()
-}
-
-func plain(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_.:+-", c) >= 0
-}
-
-func escape(s string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		if plain(s[i]) {
-			b.WriteByte(s[i])
-		} else {
-			fmt.Fprintf(&b, "%%%02X", s[i])
-		}
-	}
-	return b.String()
-}
-
-// safeName reports whether a name can be that of a cgroup and a journal
-// identifier as it is.
-func safeName(s string) bool {
-	for i := range len(s) {
-		if !plain(s[i]) && strings.IndexByte("@,#%", s[i]) < 0 {
-			return false
-		}
-	}
-	return s[0] >= 'a' && s[0] <= 'z' || s[0] >= 'A' && s[0] <= 'Z' || s[0] >= '0' && s[0] <= '9'
 }

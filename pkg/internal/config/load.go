@@ -14,8 +14,9 @@ import (
 	"github.com/workersd/workersd/pkg/spec"
 )
 
-// maxFile bounds what is read of one file.
-const maxFile = 64 << 20
+// maxFile bounds what is read of one file: ten thousand workers, each with a
+// table of its own, are a tenth of it.
+const maxFile = 16 << 20
 
 // Options are what a list means on this machine.
 type Options struct {
@@ -48,6 +49,7 @@ func Load(path string, o Options) (spec.List, error) {
 
 // Read gets the files of a list without looking into them.
 func Read(path string, o Options) (files []File, errs Errors) {
+	errs = o.replaceable(path)
 	names := []string{path}
 	dir := path + ".d"
 	switch entries, err := os.ReadDir(dir); {
@@ -107,6 +109,43 @@ func (o Options) read(name string) ([]byte, error) {
 	return data, nil
 }
 
+// replaceable looks at the directory of a list, and at that of what a symbolic
+// link leads to: who may rename there may put another list in its place. In a
+// sticky directory, such as /tmp, only the owner of a file may (unlink(2)).
+func (o Options) replaceable(path string) (errs Errors) {
+	dirs := []string{filepath.Dir(path)}
+	if real, err := filepath.EvalSymlinks(path); err == nil && filepath.Dir(real) != dirs[0] {
+		dirs = append(dirs, filepath.Dir(real))
+	}
+	for _, dir := range dirs {
+		st, err := os.Stat(dir)
+		if err != nil {
+			continue // reading the file says it better
+		}
+		why := o.owned(st)
+		if why == "" && st.Mode()&fs.ModeSticky == 0 {
+			why = o.writable(st)
+		}
+		if why != "" {
+			errs = append(errs, Error{File: dir, Text: "the directory of the list: " + why})
+		}
+	}
+	return errs
+}
+
+// owned says which other user a file belongs to.
+func (o Options) owned(st fs.FileInfo) string {
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if o.AnyOwner || !ok {
+		return ""
+	}
+	uid := int(sys.Uid)
+	if uid != 0 && uid != os.Geteuid() && !slices.Contains(o.Owners, uid) {
+		return fmt.Sprintf("belongs to user %d, who could write it (expected root or user %d)", uid, os.Geteuid())
+	}
+	return ""
+}
+
 // writable says who else may write a file. Who writes the list decides what
 // runs, and as whom. A group that is root's, or the owner's own (its number is
 // the user's, as Debian makes them), has nobody else in it.
@@ -115,16 +154,15 @@ func (o Options) writable(st fs.FileInfo) string {
 	if o.AnyOwner || !ok {
 		return ""
 	}
-	uid := int(sys.Uid)
-	if uid != 0 && uid != os.Geteuid() && !slices.Contains(o.Owners, uid) {
-		return fmt.Sprintf("belongs to user %d, who could write it (expected root or user %d: chown)", uid, os.Geteuid())
+	if why := o.owned(st); why != "" {
+		return why
 	}
 	perm := st.Mode().Perm()
 	switch {
 	case perm&0o002 != 0:
-		return fmt.Sprintf("anyone may write it, mode %04o (chmod o-w)", perm)
+		return fmt.Sprintf("anyone may write it, mode %04o (expected chmod o-w)", perm)
 	case perm&0o020 != 0 && sys.Gid != 0 && sys.Gid != sys.Uid:
-		return fmt.Sprintf("group %d may write it, mode %04o (chmod g-w)", sys.Gid, perm)
+		return fmt.Sprintf("group %d may write it, mode %04o (expected chmod g-w)", sys.Gid, perm)
 	}
 	return ""
 }

@@ -1,15 +1,21 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 
+	"github.com/workersd/workersd/pkg/internal/near"
 	"github.com/workersd/workersd/pkg/spec"
 )
+
+// maxErrors bounds how many errors are told of a list.
+const maxErrors = 1000
 
 var (
 	entryName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
@@ -22,31 +28,79 @@ type builder struct {
 	errs     Errors
 	list     spec.List
 	defaults spec.Worker
-	named    map[string]pos // worker names taken
-	total    int            // workers, also those that were not expanded
-	counted  bool           // the list being too large was said
+	general  map[string]*member // keys of [defaults]
+	said     map[string]bool    // errors about them, which every entry would repeat
+	named    map[string]pos     // worker names taken
+	total    int                // workers, also those that were not expanded
+	counted  bool               // the list being too large was said
 }
 
 func (b *builder) fail(p pos, format string, args ...any) {
 	b.errs = append(b.errs, Error{p.file, p.line, p.col, fmt.Sprintf(format, args...)})
 }
 
+// problem is about a key of an entry. What comes from [defaults] is told there,
+// for the first entry that has it.
+func (b *builder) problem(d *draft, key, format string, args ...any) {
+	b.problemAt(b.place(d, key), d, key, format, args...)
+}
+
+func (b *builder) problemAt(at pos, d *draft, key, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if d.members[key] == nil && b.general[key] != nil {
+		id := key + ": " + text
+		if b.said[id] {
+			return
+		}
+		b.said[id] = true
+	}
+	b.fail(at, "worker %q: %s: %s", d.name, key, text)
+}
+
+// place is where to point for keys of an entry: where the first of them stands,
+// in the entry or else in [defaults], else the entry.
+func (b *builder) place(d *draft, keys ...string) pos {
+	for _, from := range []map[string]*member{d.members, b.general} {
+		for _, k := range keys {
+			if m := from[k]; m != nil {
+				return m.val.pos
+			}
+		}
+	}
+	return d.pos
+}
+
+// suggest is the known word that is nearest, if one is near.
+func (b *builder) suggest(word string, known []string) string {
+	if len(b.errs) > maxErrors {
+		return "" // nobody will read it
+	}
+	if words := near.Words(word, known, 1); len(words) > 0 {
+		return fmt.Sprintf(" (did you mean %s?)", words[0])
+	}
+	return ""
+}
+
 // Parse makes a list of files that were read, in their order. It does no I/O.
 // The error is Errors.
 func Parse(files []File, o Options) (spec.List, error) {
-	b := &builder{o: o, named: map[string]pos{}}
+	b := &builder{o: o, general: map[string]*member{}, said: map[string]bool{}, named: map[string]pos{}}
 	b.list.Manager = spec.DefaultManager()
 	b.defaults = spec.Default("")
 	var roots []*value
+	var clean []File
 	for _, f := range files {
 		root, errs := parse(f)
 		b.errs = append(b.errs, errs...)
+		if len(errs) == 0 {
+			clean = append(clean, f)
+		}
 		roots = append(roots, root)
 		b.list.Files = append(b.list.Files, f.Name)
 	}
 	seen := map[string]pos{}
 	for _, root := range roots {
-		b.general(root, seen)
+		b.tables(root, seen)
 	}
 	entries := map[string]pos{}
 	found := false
@@ -56,6 +110,7 @@ func Parse(files []File, o Options) (spec.List, error) {
 			b.entries(m, entries)
 		}
 	}
+	b.strict(clean)
 	if !found && len(b.errs) == 0 {
 		at := Error{Text: `no worker in the list (expected a table such as [worker.NAME] with command = ["program"])`}
 		if len(files) > 0 {
@@ -69,8 +124,37 @@ func Parse(files []File, o Options) (spec.List, error) {
 	return b.list, nil
 }
 
-// general reads [manager] and [defaults] of one file; each key once over all.
-func (b *builder) general(root *value, seen map[string]pos) {
+// strict has go-toml look for what its unstable parser lets pass: dates and
+// numbers that are none, tables that TOML would not let be added to. It is left
+// out where there is more wrong than anybody reads: its time grows with the
+// square of the keys of one table.
+func (b *builder) strict(files []File) {
+	if len(b.errs) > maxErrors {
+		return
+	}
+	said := map[pos]bool{}
+	for _, e := range b.errs {
+		said[pos{e.File, e.Line, e.Col}] = true
+	}
+	for _, f := range files {
+		var all map[string]any
+		err := toml.Unmarshal(withoutMark(f.Data), &all)
+		if err == nil {
+			continue
+		}
+		at := pos{file: f.Name}
+		var de *toml.DecodeError
+		if errors.As(err, &de) {
+			at.line, at.col = de.Position()
+		}
+		if !said[at] {
+			b.fail(at, "%s", strings.TrimPrefix(err.Error(), "toml: "))
+		}
+	}
+}
+
+// tables reads [manager] and [defaults] of one file; each key once over all.
+func (b *builder) tables(root *value, seen map[string]pos) {
 	for _, m := range root.members {
 		switch m.name {
 		case "manager", "defaults":
@@ -97,7 +181,7 @@ func (b *builder) general(root *value, seen map[string]pos) {
 				m.val = newTable(m.pos)
 			}
 		default:
-			b.fail(m.pos, "unknown table or key %q%s", m.name, suggest(m.name, []string{"manager", "defaults", "worker"}))
+			b.fail(m.pos, "unknown table or key %s%s", quote(m.name), b.suggest(m.name, []string{"manager", "defaults", "worker"}))
 		}
 	}
 }
@@ -105,11 +189,11 @@ func (b *builder) general(root *value, seen map[string]pos) {
 func (b *builder) managerKey(m *member) {
 	k := find(spec.ManagerKeys, m.name)
 	if k == nil {
-		b.fail(m.pos, "[manager] unknown key %q%s", m.name, suggest(m.name, names(spec.ManagerKeys)))
+		b.fail(m.pos, "[manager] unknown key %s%s", quote(m.name), b.suggest(m.name, names(spec.ManagerKeys)))
 		return
 	}
-	if text := b.o.set(k, k.Manager(&b.list.Manager), m.val); text != "" {
-		b.fail(m.val.pos, "[manager] %s: %s", m.name, text)
+	for _, f := range b.o.set(k, k.Manager(&b.list.Manager), m.val) {
+		b.fail(f.pos, "[manager] %s: %s", m.name, f.text)
 	}
 }
 
@@ -117,13 +201,14 @@ func (b *builder) defaultsKey(m *member) {
 	k := find(spec.Keys, m.name)
 	switch {
 	case k == nil:
-		b.fail(m.pos, "[defaults] unknown key %q%s", m.name, suggest(m.name, names(spec.Keys)))
+		b.fail(m.pos, "[defaults] unknown key %s%s", quote(m.name), b.suggest(m.name, names(spec.Keys)))
 	case k.NoDef:
 		b.fail(m.pos, "[defaults] %s: belongs to one entry, not to all (move it to [worker.NAME])", m.name)
 	case b.forbidden(m, "[defaults]"):
 	default:
-		if text := b.o.set(k, k.Worker(&b.defaults), m.val); text != "" {
-			b.fail(m.val.pos, "[defaults] %s: %s", m.name, text)
+		b.general[m.name] = m
+		for _, f := range b.o.set(k, k.Worker(&b.defaults), m.val) {
+			b.fail(f.pos, "[defaults] %s: %s", m.name, f.text)
 		}
 	}
 }
@@ -141,10 +226,13 @@ func (b *builder) entries(m *member, seen map[string]pos) {
 	for _, e := range m.val.members {
 		switch was, twice := seen[e.name]; {
 		case e.val.kind != unstable.InlineTable:
-			b.fail(e.val.pos, "worker %q: %s", e.name, expected(e.val, "a table, [worker."+e.name+"]"))
+			b.fail(e.val.pos, "worker %s: %s", quote(e.name), expected(e.val, "a table, [worker.NAME]"))
 			continue
 		case !entryName.MatchString(e.name):
-			b.fail(e.pos, "worker %q: the name of an entry is letters, digits, _ . - and begins with a letter or digit", e.name)
+			b.fail(e.pos, "worker %s: an entry cannot be called so (expected letters, digits and _ . -, beginning with a letter or digit)", quote(e.name))
+			continue
+		case len(e.name) > maxName:
+			b.fail(e.pos, "worker %s: its name has %d bytes, and %d are allowed", quote(e.name), len(e.name), maxName)
 			continue
 		case twice:
 			b.fail(e.pos, "worker %q: stands already in %s:%d (an entry stands in one file)", e.name, was.file, was.line)
@@ -164,14 +252,6 @@ type draft struct {
 	bad     bool
 }
 
-// place is where to point for a key: where it stands, else the entry.
-func (d *draft) place(key string) pos {
-	if m := d.members[key]; m != nil {
-		return m.val.pos
-	}
-	return d.pos
-}
-
 func (b *builder) entry(e *member) {
 	d := &draft{name: e.name, pos: e.val.pos, w: b.defaults, members: map[string]*member{}}
 	d.w.Entry, d.w.Name = e.name, e.name
@@ -180,7 +260,7 @@ func (b *builder) entry(e *member) {
 	for _, m := range e.val.members {
 		k := find(spec.Keys, m.name)
 		if k == nil {
-			b.fail(m.pos, "worker %q: unknown key %q%s", e.name, m.name, suggest(m.name, names(spec.Keys)))
+			b.fail(m.pos, "worker %q: unknown key %s%s", e.name, quote(m.name), b.suggest(m.name, names(spec.Keys)))
 			continue
 		}
 		if b.forbidden(m, fmt.Sprintf("worker %q:", e.name)) {
@@ -190,34 +270,42 @@ func (b *builder) entry(e *member) {
 		if k.Worker == nil {
 			continue // expanded below
 		}
-		if text := b.o.set(k, k.Worker(&d.w), m.val); text != "" {
-			b.fail(m.val.pos, "worker %q: %s: %s", e.name, m.name, text)
+		for _, f := range b.o.set(k, k.Worker(&d.w), m.val) {
+			b.fail(f.pos, "worker %q: %s: %s", e.name, m.name, f.text)
 		}
 	}
 	d.w.Environment = mergeEnv(b.defaults.Environment, d.w.Environment)
 	typed := len(b.errs) == before
 	for _, p := range d.w.Validate() {
-		if p.Key == "command" && d.members["command"] != nil && !typed {
-			continue // its own error says more
+		if p.Key == "command" && (e.val.broken || d.members["command"] != nil && !typed) {
+			continue // it may stand where a syntax error is, or has an error of its own
 		}
-		b.fail(d.place(p.Key), "worker %q: %s: %s", e.name, p.Key, p.Text)
+		b.problemAt(b.place(d, p.Key, p.With), d, p.Key, "%s", p.Text)
 	}
+	b.check(d)
+	rows, ok := b.rows(d)
+	d.bad = !ok || len(b.errs) > before
+	b.expand(d, rows)
+}
+
+// check looks at what only an entry of the list can have wrong.
+func (b *builder) check(d *draft) {
 	if d.members["interval"] != nil && d.w.Type != spec.Task {
-		b.fail(d.place("interval"), `worker %q: interval: only a task has one (expected type = "task" too, or no interval)`, e.name)
+		b.problem(d, "interval", `only a task has one (expected type = "task" too, or no interval)`)
 	}
 	switch d.w.Log {
 	case spec.LogAuto, spec.LogJournal, spec.LogInherit:
 	default:
 		if !strings.HasPrefix(d.w.Log, "/") {
-			b.fail(d.place("log"), `worker %q: log: %q is no absolute path (expected "journal", "inherit" or a path from /)`, e.name, d.w.Log)
+			b.problem(d, "log", `%s is no absolute path (expected "journal", "inherit" or a path from /)`, quote(d.w.Log))
 		}
 	}
 	if d.w.Directory != "" && !strings.HasPrefix(d.w.Directory, "/") {
-		b.fail(d.place("directory"), "worker %q: directory: %q is no absolute path", e.name, d.w.Directory)
+		b.problem(d, "directory", "%s is no absolute path (expected a path from /)", quote(d.w.Directory))
 	}
-	rows, ok := b.rows(d)
-	d.bad = !ok || len(b.errs) > before
-	b.expand(d, rows)
+	if f := strings.TrimPrefix(d.w.EnvironmentFile, "-"); f != "" && !strings.HasPrefix(f, "/") {
+		b.problem(d, "environment_file", `%s is no absolute path (expected a path from /, with a "-" before it if the file may be missing)`, quote(f))
+	}
 }
 
 // mergeEnv lets an entry's variables win over those of [defaults].
@@ -246,42 +334,4 @@ func names(keys []spec.Key) []string {
 		out[i] = k.Name
 	}
 	return out
-}
-
-// suggest is the known word that is nearest, if one is near.
-func suggest(word string, known []string) string {
-	best, bestAt := "", 3
-	for _, k := range known {
-		if d := distance(word, k); d < bestAt {
-			best, bestAt = k, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (did you mean %s?)", best)
-}
-
-// distance is Levenshtein's, of two short words.
-func distance(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return 64
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diag := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := diag
-			if a[i-1] != b[j-1] {
-				cost++
-			}
-			diag = row[j]
-			row[j] = min(cost, row[j]+1, row[j-1]+1)
-		}
-	}
-	return row[len(b)]
 }

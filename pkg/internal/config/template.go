@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 
@@ -43,6 +44,7 @@ func parseTemplate(s string) (template, error) {
 	return t, nil
 }
 
+// expand gives the text for one worker.
 func (t template) expand(w *spec.Worker, escaper func(string) string) string {
 	if len(t) == 1 && t[0].param == "" {
 		return t[0].text
@@ -107,16 +109,25 @@ func (b *builder) templates(d *draft, rows [][]spec.Param) *templates {
 	before := len(b.errs)
 	one := func(key, text string, at pos, known []string) template {
 		t, err := parseTemplate(text)
+		key, name, _ := strings.Cut(key, " ")
+		if name != "" {
+			name += ": "
+		}
 		if err != nil {
-			b.fail(at, "worker %q: %s: %v", d.name, key, err)
+			b.problemAt(at, d, key, "%s%v", name, err)
 			return nil
 		}
 		if len(rows) == 0 {
 			return t // its parameters are wrong already
 		}
 		for _, n := range t.params() {
-			if !slices.Contains(known, n) {
-				b.fail(at, "worker %q: %s: unknown parameter ${%s} (known: %s; write $${%s} for the text itself)", d.name, key, n, strings.Join(known, ", "), n)
+			switch {
+			case slices.Contains(known, n):
+			case !paramName.MatchString(n):
+				// Not repeated: it could be a part of a secret.
+				b.problemAt(at, d, key, "%swhat stands in ${…} is no name of a parameter (known: %s; write $${ for a literal ${)", name, strings.Join(known, ", "))
+			default:
+				b.problemAt(at, d, key, "%sunknown parameter ${%s} (known: %s; write $${%s} for the text itself)", name, n, strings.Join(known, ", "), n)
 			}
 		}
 		return t
@@ -124,18 +135,21 @@ func (b *builder) templates(d *draft, rows [][]spec.Param) *templates {
 	t := &templates{}
 	cmd := d.members["command"]
 	for i, arg := range d.w.Command {
-		at := d.place("command")
+		at := b.place(d, "command")
 		if cmd != nil && i < len(cmd.val.items) {
 			at = cmd.val.items[i].pos
 		}
 		t.command = append(t.command, one("command", arg, at, known))
 	}
-	t.directory = one("directory", d.w.Directory, d.place("directory"), known)
-	t.envFile = one("environment_file", d.w.EnvironmentFile, d.place("environment_file"), known)
-	t.log = one("log", d.w.Log, d.place("log"), known)
+	t.directory = one("directory", d.w.Directory, b.place(d, "directory"), known)
+	t.envFile = one("environment_file", d.w.EnvironmentFile, b.place(d, "environment_file"), known)
+	t.log = one("log", d.w.Log, b.place(d, "log"), known)
 	for _, v := range d.w.Environment {
-		at := d.place("environment")
-		if m := d.members["environment"]; m != nil && m.val.kind == unstable.InlineTable {
+		at := b.place(d, "environment")
+		for _, m := range []*member{b.general["environment"], d.members["environment"]} {
+			if m == nil || m.val.kind != unstable.InlineTable {
+				continue
+			}
 			if x := m.val.get(v.Name); x != nil {
 				at = x.val.pos
 			}
@@ -143,9 +157,12 @@ func (b *builder) templates(d *draft, rows [][]spec.Param) *templates {
 		t.env = append(t.env, one("environment "+v.Name, v.Value, at, known))
 	}
 	if m := d.members["name"]; m != nil {
-		if m.val.kind != unstable.String {
-			b.fail(m.val.pos, "worker %q: name: %s", d.name, expected(m.val, `a template such as "queue-${ip}"`))
-		} else {
+		switch {
+		case m.val.kind != unstable.String:
+			b.problem(d, "name", "%s", expected(m.val, `a template such as "queue-${ip}"`))
+		case m.val.text == "":
+			b.problem(d, "name", "is empty (expected a template such as \"queue-${ip}\")")
+		default:
 			t.name = one("name", m.val.text, m.val.pos, slices.DeleteFunc(slices.Clone(known), func(n string) bool { return n == "worker" }))
 		}
 	}
@@ -180,8 +197,8 @@ func logValues(t template, w *spec.Worker) string {
 		if n == "worker" || n == "replica" {
 			continue
 		}
-		if v := paramOf(w, n); strings.Contains(v, "/") || strings.Contains(v, "..") || strings.ContainsAny(v, "\n\x00") {
-			return fmt.Sprintf("parameter %s is %q, and a path may hold no value with / or .. in it (use ${worker})", n, v)
+		if v := paramOf(w, n); strings.Contains(v, "/") || strings.Contains(v, "..") || strings.ContainsFunc(v, unicode.IsControl) {
+			return fmt.Sprintf("parameter %s is %s, and a path may hold no value with / or .. or a control character in it (expected ${worker} instead)", n, quote(v))
 		}
 	}
 	return ""

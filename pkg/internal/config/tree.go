@@ -1,8 +1,10 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -28,6 +30,9 @@ type value struct {
 	index   map[string]*member
 	defined bool // a table that had its own header, or an inline one
 	closed  bool // an inline table: nothing is added to it
+	rows    bool // an array of tables, [[a]]: each header adds one
+	huge    bool // an Integer that does not fit in 64 bits
+	broken  bool // a table with a syntax error in it: not all of it was read
 }
 
 // member is a key of a table.
@@ -48,61 +53,112 @@ func (v *value) put(m *member) {
 	v.index[m.name] = m
 }
 
+// maxSyntax bounds the syntax errors that are told of one file: behind some of
+// them it is noise.
+const maxSyntax = 20
+
 // parser makes the tree of one file.
 type parser struct {
 	p     unstable.Parser
 	file  string
+	data  []byte
+	base  int   // offset in data of what p reads
 	line  []int // offset at which each line begins
 	errs  Errors
 	root  *value
 	table *value // that key/values go to; nil: skip them, its header was wrong
 }
 
-// parse reads one file. What was read before a syntax error is still checked,
-// so that its errors come together with it.
+// parse reads one file. What stands around a syntax error is still checked, so
+// that all errors come together.
 func parse(f File) (*value, Errors) {
-	ps := &parser{file: f.Name, line: []int{0}}
-	for i, b := range f.Data {
+	data := withoutMark(f.Data)
+	ps := &parser{file: f.Name, data: data, line: []int{0}}
+	for i, b := range data {
 		if b == '\n' {
 			ps.line = append(ps.line, i+1)
 		}
 	}
 	ps.root = newTable(pos{f.Name, 1, 1})
 	ps.table = ps.root
-	ps.p.Reset(f.Data)
-	for ps.p.NextExpression() {
-		e := ps.p.Expression()
-		switch e.Kind {
-		case unstable.Table:
-			ps.header(e)
-		case unstable.ArrayTable:
-			k := ps.keys(e)
-			ps.fail(k[0].pos, "[[%s]]: arrays of tables are not used here (expected [worker.NAME], [defaults] or [manager])", dotted(k))
-			ps.table = nil
-		case unstable.KeyValue:
-			if ps.table != nil {
-				ps.keyValue(ps.table, e)
-			}
+	for range maxSyntax {
+		ps.p.Reset(data[ps.base:])
+		for ps.p.NextExpression() {
+			ps.expression(ps.p.Expression())
 		}
-	}
-	if err := ps.p.Error(); err != nil {
-		at := pos{file: f.Name}
-		var pe *unstable.ParserError
-		if errors.As(err, &pe) {
-			at = ps.at(int(ps.p.Range(pe.Highlight).Offset))
-			ps.fail(at, "%s", strings.TrimPrefix(pe.Message, "toml: "))
-		} else {
-			ps.fail(at, "%v", err)
+		err := ps.p.Error()
+		if err == nil {
+			break
 		}
+		next := ps.resume(ps.syntax(err))
+		if next < 0 {
+			break
+		}
+		ps.base = next
 	}
 	return ps.root, ps.errs
+}
+
+// withoutMark drops the byte order mark that editors of Windows put in front,
+// and that means nothing.
+func withoutMark(data []byte) []byte { return bytes.TrimPrefix(data, []byte("\ufeff")) }
+
+func (ps *parser) expression(e *unstable.Node) {
+	switch e.Kind {
+	case unstable.Table:
+		ps.header(e)
+	case unstable.ArrayTable:
+		ps.rowHeader(e)
+	case unstable.KeyValue:
+		if ps.table != nil {
+			ps.keyValue(ps.table, e)
+		}
+	}
+}
+
+// syntax tells a syntax error and gives its offset.
+func (ps *parser) syntax(err error) int {
+	if ps.table != nil {
+		ps.table.broken = true
+	}
+	var pe *unstable.ParserError
+	if !errors.As(err, &pe) {
+		ps.fail(pos{file: ps.file}, "%v", err)
+		return len(ps.data)
+	}
+	at := ps.base + int(ps.p.Range(pe.Highlight).Offset)
+	ps.fail(ps.at(at), "%s", strings.TrimPrefix(pe.Message, "toml: "))
+	return at
+}
+
+// beginning is a line that most likely begins something, also where what is
+// before it cannot be read.
+var beginning = regexp.MustCompile(`(?m)^[ \t]*([A-Za-z0-9_.-]+[ \t]*=|\[[A-Za-z0-9_.@ \t-]+\][ \t\r]*(#.*)?$)`)
+
+// resume is where reading goes on behind a syntax error; -1: nowhere. Keys of a
+// header that cannot be read would go to the table before it, so that what
+// follows a bad header is skipped up to the next one.
+func (ps *parser) resume(at int) int {
+	bad := bytes.HasPrefix(bytes.TrimLeft(ps.data[ps.line[ps.at(at).line-1]:], " \t"), []byte("["))
+	if bad {
+		ps.table = nil
+	}
+	eol := bytes.IndexByte(ps.data[at:], '\n')
+	if eol < 0 {
+		return -1
+	}
+	next := beginning.FindIndex(ps.data[at+eol+1:])
+	if next == nil {
+		return -1
+	}
+	return at + eol + 1 + next[0]
 }
 
 func (ps *parser) fail(p pos, format string, args ...any) {
 	ps.errs = append(ps.errs, Error{p.file, p.line, p.col, fmt.Sprintf(format, args...)})
 }
 
-// at is the place of an offset; columns count bytes, as editors' "go to" does.
+// at is the place of an offset in data; columns count bytes, as editors' "go to" does.
 func (ps *parser) at(offset int) pos {
 	lo, hi := 0, len(ps.line)
 	for hi-lo > 1 {
@@ -118,7 +174,7 @@ func (ps *parser) at(offset int) pos {
 func (ps *parser) keys(e *unstable.Node) (ks []*member) {
 	for it := e.Key(); it.Next(); {
 		n := it.Node()
-		ks = append(ks, &member{pos: ps.at(int(n.Raw.Offset)), name: string(n.Data)})
+		ks = append(ks, &member{pos: ps.at(ps.base + int(n.Raw.Offset)), name: string(n.Data)})
 	}
 	return ks
 }
@@ -127,8 +183,22 @@ func dotted(ks []*member) string {
 	names := make([]string, len(ks))
 	for i, k := range ks {
 		names[i] = k.name
+		if !bareKey.MatchString(k.name) {
+			names[i] = quote(k.name)
+		}
 	}
 	return strings.Join(names, ".")
+}
+
+var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// quote is a text of the list as an error shows it: long ones are cut.
+func quote(s string) string {
+	const most = 80
+	if len(s) > most {
+		return strconv.Quote(s[:most]) + "…"
+	}
+	return strconv.Quote(s)
 }
 
 // header makes [a.b.c] the table that the next keys go to.
@@ -146,19 +216,45 @@ func (ps *parser) header(e *unstable.Node) {
 	ps.table = t
 }
 
+// rowHeader makes [[a.b.c]] a new row of an array of tables.
+func (ps *parser) rowHeader(e *unstable.Node) {
+	ks := ps.keys(e)
+	last := ks[len(ks)-1]
+	ps.table = nil
+	t := ps.descend(ps.root, ks[:len(ks)-1])
+	if t == nil {
+		return
+	}
+	m := t.get(last.name)
+	if m == nil {
+		m = &member{pos: last.pos, name: last.name, val: &value{pos: last.pos, kind: unstable.Array, rows: true}}
+		t.put(m)
+	}
+	if !m.val.rows {
+		ps.fail(last.pos, "%s is set already, in line %d, and no row can be added to it", dotted(ks), m.line)
+		return
+	}
+	ps.table = newTable(ks[0].pos)
+	ps.table.defined = true
+	m.val.items = append(m.val.items, ps.table)
+}
+
 // descend finds the table that keys lead to, making what is not there.
 func (ps *parser) descend(t *value, ks []*member) *value {
-	for _, k := range ks {
+	for i, k := range ks {
 		m := t.get(k.name)
 		if m == nil {
 			m = &member{pos: k.pos, name: k.name, val: newTable(k.pos)}
 			t.put(m)
 		}
-		if m.val.kind != unstable.InlineTable || m.val.closed {
-			ps.fail(k.pos, "%s is not a table that can be added to; it is set in line %d", k.name, m.line)
+		t = m.val
+		if t.rows {
+			t = t.items[len(t.items)-1]
+		}
+		if t.kind != unstable.InlineTable || t.closed {
+			ps.fail(k.pos, "%s is not a table that can be added to; it is set in line %d", dotted(ks[:i+1]), m.line)
 			return nil
 		}
-		t = m.val
 	}
 	return t
 }
@@ -173,13 +269,26 @@ func (ps *parser) keyValue(t *value, e *unstable.Node) {
 		ps.fail(last.pos, "%s stands a second time; first in line %d", dotted(ks), was.line)
 		return
 	}
-	last.val = ps.value(e.Value(), last.pos)
+	last.val = ps.value(e.Value(), ps.valueAt(e))
 	t.put(last)
+}
+
+// valueAt is where the value of a key begins; go-toml tells it of scalars only.
+func (ps *parser) valueAt(e *unstable.Node) pos {
+	var key unstable.Range
+	for it := e.Key(); it.Next(); {
+		key = it.Node().Raw
+	}
+	at := ps.base + int(key.Offset+key.Length)
+	for at < len(ps.data) && strings.IndexByte(" \t=", ps.data[at]) >= 0 {
+		at++
+	}
+	return ps.at(at)
 }
 
 func (ps *parser) value(n *unstable.Node, at pos) *value {
 	if n.Raw.Length > 0 {
-		at = ps.at(int(n.Raw.Offset))
+		at = ps.at(ps.base + int(n.Raw.Offset))
 	}
 	v := &value{pos: at, kind: n.Kind, text: string(n.Data)}
 	switch n.Kind {
@@ -187,10 +296,7 @@ func (ps *parser) value(n *unstable.Node, at pos) *value {
 		v.truth = v.text == "true"
 	case unstable.Integer:
 		num, err := strconv.ParseInt(strings.ReplaceAll(v.text, "_", ""), 0, 64)
-		if err != nil {
-			ps.fail(at, "%s is not a whole number that fits in 64 bits", v.text)
-		}
-		v.num = num
+		v.num, v.huge = num, err != nil
 	case unstable.Float:
 		v.float, _ = strconv.ParseFloat(strings.ReplaceAll(v.text, "_", ""), 64)
 	case unstable.Array:

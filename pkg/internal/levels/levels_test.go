@@ -17,6 +17,7 @@ var level = map[string]int{
 	"pkg/spec":           0,
 	"pkg/sdnotify":       0,
 	"pkg/internal/event": 0,
+	"pkg/internal/near":  0,
 	"pkg/client":         1, // wire types: the event record, nothing else of ours
 
 	"pkg/internal/lifecycle": 1,

@@ -36,6 +36,9 @@ type Options struct {
 	Auto Target
 	// JournalSocket is where journald takes streams; "" is its usual place.
 	JournalSocket string
+	// Unit is the systemd unit that we are in. Without it a line of a process
+	// that has ended already is found by its identifier, but not by the unit.
+	Unit string
 	// Problem is told what an administrator should know, once at the beginning
 	// and once at the end of a trouble, from any goroutine.
 	Problem func(worker string, err error)
@@ -108,7 +111,7 @@ func NewHub(o Options) (*Hub, error) {
 		streams: map[uint64]*stream{},
 		files:   map[string]*sink{},
 	}
-	h.journal = newJournal(o.JournalSocket)
+	h.journal = newJournal(o.JournalSocket, o.Unit)
 	h.terminal = &sink{hub: h, consume: h.lines}
 	go h.loop()
 	return h, nil

@@ -24,6 +24,7 @@ const (
 // journal hands out streams of journald.
 type journal struct {
 	socket string
+	unit   string
 	most   int
 
 	mu      sync.Mutex // guards what follows
@@ -33,11 +34,11 @@ type journal struct {
 	told    bool // that streams are shared
 }
 
-func newJournal(socket string) journal {
+func newJournal(socket, unit string) journal {
 	if socket == "" {
 		socket = defaultJournalSocket
 	}
-	return journal{socket: socket, most: maxStreams, own: map[string]bool{}, shared: map[string]int{}}
+	return journal{socket: socket, unit: unit, most: maxStreams, own: map[string]bool{}, shared: map[string]int{}}
 }
 
 func (j *journal) forget(worker string) {
@@ -143,9 +144,10 @@ func (j *journal) begin(fd int, identifier string) error {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, streamBuffer) != nil {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, streamBuffer)
 	}
-	// Identifier, unit (only a fall-back of journald's), priority "info", honour
-	// <N> prefixes, and no copies to syslog, kmsg and console.
-	header := identifier + "\n\n6\n1\n0\n0\n0\n"
+	// Identifier, unit, priority "info", honour <N> prefixes, and no copies to
+	// syslog, kmsg and console. journald takes the unit only from root, for lines
+	// of processes that have ended before it looked (journald-context.c).
+	header := identifier + "\n" + j.unit + "\n6\n1\n0\n0\n0\n"
 	if n, err := unix.Write(fd, []byte(header)); err != nil {
 		return err
 	} else if n < len(header) {

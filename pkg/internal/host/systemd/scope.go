@@ -112,15 +112,46 @@ func dial(ctx context.Context, address string, hello bool) (*godbus.Conn, error)
 // ownCgroup reads where we are in the unified hierarchy, and checks that it is
 // the unit's.
 func ownCgroup(file, unit string) (string, error) {
+	p, err := unifiedPath(file)
+	if err == nil && path.Base(p) != unit {
+		err = fmt.Errorf("systemd started the scope %s, but this process is in %s", unit, p)
+	}
+	if err != nil {
+		return "", err
+	}
+	return p, nil
+}
+
+// OwnUnit is the unit of the system's manager that this process is in, as
+// journald reads it: the first part of the cgroup's path that is no slice. It
+// is "" where there is none.
+func OwnUnit() string { return ownUnit("/proc/self/cgroup") }
+
+func ownUnit(file string) string {
+	p, err := unifiedPath(file)
+	if err != nil {
+		return ""
+	}
+	for part := range strings.SplitSeq(strings.TrimPrefix(p, "/"), "/") {
+		switch {
+		case strings.HasSuffix(part, ".slice"):
+		case strings.HasSuffix(part, ".service"), strings.HasSuffix(part, ".scope"):
+			return part
+		default:
+			return ""
+		}
+	}
+	return ""
+}
+
+// unifiedPath is our cgroup as the text of /proc/self/cgroup has it.
+func unifiedPath(file string) (string, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return "", err
 	}
 	for line := range strings.Lines(string(b)) {
 		if p, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			if path.Base(p) != unit {
-				return "", fmt.Errorf("systemd started the scope %s, but this process is in %s", unit, p)
-			}
 			return p, nil
 		}
 	}

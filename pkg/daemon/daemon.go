@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/workersd/workersd/pkg/internal/control"
@@ -37,16 +38,30 @@ type daemon struct {
 	host    *host.Host
 	sup     *supervisor.Supervisor
 
-	reloading sync.Mutex // one reload at a time
+	reloading sync.Mutex  // one reload at a time
+	ending    atomic.Bool // a signal to end has come
 }
 
 // drainPatience is how long the end waits for output and records that are
 // already made.
 const drainPatience = 5 * time.Second
 
-func (d *daemon) run() (code int, err error) {
+// run is one manager under its log, which tells also why it ended.
+func (d *daemon) run() int {
 	d.setupLog()
 	defer d.closeLog()
+	code, err := d.serve()
+	switch {
+	case err != nil && d.journal != nil:
+		d.log.Error(err.Error())
+	case err != nil:
+		fmt.Fprintf(d.o.Stderr, "workersd: %v\n", err)
+	}
+	return code
+}
+
+// serve is the manager from its list to its end.
+func (d *daemon) serve() (code int, err error) {
 	if d.place, err = newPlace(d.o.Socket); err != nil {
 		return ExitFailed, err
 	}
@@ -141,7 +156,7 @@ func (d *daemon) newHost(m spec.Manager) (*host.Host, error) {
 	o := host.Options{
 		NotifyDir: d.place.notify(), Log: d.log, Manager: m, Guard: guard.Attach(),
 		Logs: logs.Options{
-			Auto: logs.Terminal, Stdout: d.o.Stdout, Stderr: d.o.Stderr,
+			Auto: logs.Terminal, Unit: systemd.OwnUnit(), Stdout: d.o.Stdout, Stderr: d.o.Stderr,
 			Problem: func(worker string, err error) { d.log.Error(fmt.Sprintf("%s: %v", worker, err)) },
 		},
 	}
@@ -218,8 +233,12 @@ func (d *daemon) newServer() *control.Server {
 func (d *daemon) reload(ctx context.Context) (plan.Plan, error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
-	d.systemd.Reloading()
-	defer d.systemd.Ready()
+	// Not before the first READY=1, and not after STOPPING=1: the READY=1 at the
+	// end of a reload would be taken for what it is not.
+	if d.serving() {
+		d.systemd.Reloading()
+		defer d.systemd.Ready()
+	}
 	l, files, err := d.load()
 	if err != nil {
 		d.sup.Refused(ctx, err)

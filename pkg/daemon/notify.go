@@ -30,10 +30,8 @@ func (d *daemon) tellSystemd(ctx context.Context) {
 	if watchdog > 0 {
 		every = min(every, watchdog/3)
 	}
-	extend := extendBy
-	if watchdog > 0 {
-		extend = min(extend, watchdog)
-	}
+	extend := extension()
+	d.systemd.Extend(extend)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	first := d.sup.FirstRound()
@@ -58,6 +56,24 @@ func (d *daemon) tellSystemd(ctx context.Context) {
 	}
 }
 
+// extension is how much time is asked for at once.
+func extension() time.Duration {
+	if watchdog := systemd.WatchdogInterval(); watchdog > 0 {
+		return min(extendBy, watchdog)
+	}
+	return extendBy
+}
+
+// serving reports whether READY=1 was said, and STOPPING=1 was not.
+func (d *daemon) serving() bool {
+	select {
+	case <-d.sup.FirstRound():
+		return !d.ending.Load()
+	default:
+		return false
+	}
+}
+
 func (d *daemon) statusText(snap supervisor.Snapshot) string {
 	up, wanted, backoff := 0, 0, 0
 	for i := range snap.Workers {
@@ -72,7 +88,10 @@ func (d *daemon) statusText(snap supervisor.Snapshot) string {
 			backoff++
 		}
 	}
-	if snap.Stopping {
+	switch {
+	case snap.Stopping && up == 1:
+		return "stopping, 1 worker still drains"
+	case snap.Stopping:
 		return fmt.Sprintf("stopping, %d workers still drain", up)
 	}
 	text := fmt.Sprintf("%d of %d up, %d recycled in the last hour", up, wanted, d.history.Count(event.Recycling, snap.Time.Add(-time.Hour)))

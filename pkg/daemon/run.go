@@ -48,9 +48,5 @@ func Run(o Options) int {
 		}
 		return guard.Run(os.Args)
 	}
-	code, err := d.run()
-	if err != nil {
-		fmt.Fprintf(o.Stderr, "workersd: %v\n", err)
-	}
-	return code
+	return d.run()
 }

@@ -25,7 +25,9 @@ func (d *daemon) signals(ctx context.Context) {
 				}
 				continue
 			}
+			d.ending.Store(true)
 			d.systemd.Stopping()
+			d.systemd.Extend(extension())
 			d.sup.Shutdown()
 		}
 	}

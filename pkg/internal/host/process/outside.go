@@ -31,11 +31,6 @@ func applyOutside(pid int, st Start) {
 	if err := setNice(pid, st.Nice); err != nil {
 		tell(fmt.Sprintf("nice = %d", st.Nice), err, "below the manager's own it takes CAP_SYS_NICE")
 	}
-	if st.LimitNoFile > 0 {
-		lim := unix.Rlimit{Cur: uint64(st.LimitNoFile), Max: uint64(st.LimitNoFile)}
-		err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &lim, nil)
-		tell(fmt.Sprintf("limit_nofile = %d", st.LimitNoFile), err, "above the manager's own hard limit it takes CAP_SYS_RESOURCE, and fs.nr_open bounds it")
-	}
 	err := setOOMScoreAdj(pid, st.OOMScoreAdj)
 	tell(fmt.Sprintf("oom_score_adj = %d", st.OOMScoreAdj), err, "below the manager's own it takes CAP_SYS_RESOURCE")
 }

@@ -201,7 +201,9 @@ func (s *Spawner) run(l *spawnLine, st Start, ended func(lifecycle.Status)) (int
 }
 
 func (l *spawnLine) fork(st Start, attr *syscall.ProcAttr) (int, error) {
-	if !l.own && st.Umask >= 0 && st.Umask != ourUmask {
+	// A limit set from outside comes after the program has looked at it, and for
+	// another user it takes CAP_SYS_RESOURCE (prlimit(2)), which containers lack.
+	if st.LimitNoFile > 0 || !l.own && st.Umask >= 0 && st.Umask != ourUmask {
 		return forkByTrampoline(st, attr)
 	}
 	if st.CgroupFD < 0 {

@@ -219,7 +219,7 @@ func TestUnprivilegedUser(t *testing.T) {
 	}
 }
 
-func TestOutside(t *testing.T) {
+func TestAttributes(t *testing.T) {
 	var problems []string
 	st := sh(`read x; ulimit -n; ulimit -Hn; cut -d' ' -f19 /proc/$$/stat; cat /proc/$$/oom_score_adj`)
 	st.Nice, st.LimitNoFile, st.OOMScoreAdj = 5, 99, 321
@@ -243,17 +243,26 @@ func TestOutside(t *testing.T) {
 	}
 }
 
-// A limit that is refused is said, not dropped.
-func TestOutsideRefused(t *testing.T) {
-	var problems []string
+// The limit stands before the exec, and lowering it takes no privilege, also
+// for another user.
+func TestLimitNoFileOfAnotherUser(t *testing.T) {
+	root(t)
+	st := sh(`ulimit -n; id -u`)
+	st.LimitNoFile, st.User = 99, nobody(t)
+	c := mustStart(t, st)
+	if got, want := c.output(), fmt.Sprintf("99\n%d\n", st.User.UID); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	c.ended()
+}
+
+// A limit that is refused is an error, not dropped.
+func TestLimitNoFileRefused(t *testing.T) {
 	st := sh("exec sleep 1000")
 	st.LimitNoFile = 1 << 40
-	st.Problem = func(s string) { problems = append(problems, s) }
-	c := mustStart(t, st)
-	children.Signal(c.pid, syscall.SIGKILL)
-	c.ended()
-	if len(problems) != 1 || !strings.HasPrefix(problems[0], "limit_nofile = 1099511627776 cannot be set: operation not permitted (") {
-		t.Errorf("problems: %q", problems)
+	_, err := start(t, st)
+	if want := "limit_nofile = 1099511627776 cannot be set: operation not permitted ("; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 

@@ -30,6 +30,7 @@ type order struct {
 	Cgroup string // "": none
 	Dir    string // "": stays
 	Umask  int    // -1: stays
+	NoFile int    // RLIMIT_NOFILE, soft and hard; 0: as we were started
 	Path   []byte
 	Args   [][]byte
 	Env    [][]byte
@@ -43,7 +44,7 @@ type order struct {
 // cannot be set from outside and then becomes the command: the first page the
 // command touches is charged to the leaf.
 func forkByTrampoline(st Start, attr *syscall.ProcAttr) (int, error) {
-	o := order{Umask: st.Umask, Dir: attr.Dir, Path: []byte(st.Path), Args: toBytes(st.Args), Env: toBytes(st.Env)}
+	o := order{Umask: st.Umask, NoFile: st.LimitNoFile, Dir: attr.Dir, Path: []byte(st.Path), Args: toBytes(st.Args), Env: toBytes(st.Env)}
 	if st.CgroupFD >= 0 {
 		o.Cgroup = st.CgroupPath
 	}
@@ -141,6 +142,14 @@ func trampoline(fd int) error {
 	}
 	if o.Umask >= 0 {
 		unix.Umask(o.Umask)
+	}
+	if o.NoFile > 0 {
+		// By package syscall, which otherwise gives the command back the limit
+		// that we were started with.
+		lim := syscall.Rlimit{Cur: uint64(o.NoFile), Max: uint64(o.NoFile)}
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
+			return fmt.Errorf("limit_nofile = %d cannot be set: %s (above the manager's own hard limit it takes CAP_SYS_RESOURCE, and fs.nr_open bounds it)", o.NoFile, err.Error())
+		}
 	}
 	if o.Cred {
 		if os.Geteuid() == 0 {

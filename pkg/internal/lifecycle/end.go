@@ -60,10 +60,7 @@ func (s *step) after(end *Process, reason event.Reason) {
 	if planned && reason != event.Finished {
 		s.w.Failures = 0
 	}
-	if s.w.Places[1].Living() { // the successor moves up
-		s.w.Places[0], s.w.Places[1] = s.w.Places[1], Process{}
-		s.w.Restarts++
-		s.movedUp()
+	if s.movedUp() {
 		return
 	}
 	if s.w.Wanted == WantedDown {

@@ -216,3 +216,14 @@ func TestNoOverlapForARestartWithoutIt(t *testing.T) {
 	l.on(RestartWanted{event.Restarted})
 	l.want(Up, "spawn 2") // an operator's restart overlaps, too
 }
+
+func TestAFirstStartThatFailsBesideItsSuccessor(t *testing.T) {
+	l := down(t, overlap, notify)
+	l.on(StartWanted{}, Tick{}, RestartWanted{event.Restarted}) // while the first one starts
+	l.want(Starting, "spawn 1", "spawn 2")
+	l.on(SpawnFailed{1, "no"})
+	l.want(Starting)
+	if l.w.Places[0].Generation != 2 || l.w.Places[1].Living() {
+		t.Error("the successor has not moved up")
+	}
+}

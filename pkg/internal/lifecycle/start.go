@@ -124,6 +124,9 @@ func (s *step) spawnFailed(p *Process, text string) {
 		return
 	}
 	s.w.LastReason = event.SpawnFailed
+	if s.movedUp() {
+		return
+	}
 	if s.w.Wanted == WantedDown {
 		s.idle(Down, time.Time{})
 		return

@@ -50,9 +50,14 @@ func (s *step) recycleGranted() {
 	}
 }
 
-// movedUp brings before admission what the successor was to be recycled for
-// while its predecessor still left.
-func (s *step) movedUp() {
+// movedUp puts the successor, where there is one, into the place that became
+// free, and brings before admission what it was to be recycled for meanwhile.
+func (s *step) movedUp() bool {
+	if !s.w.Places[1].Living() {
+		return false
+	}
+	s.w.Places[0], s.w.Places[1] = s.w.Places[1], Process{}
+	s.w.Restarts++
 	switch p := &s.w.Places[0]; {
 	case p.ending() || p.Asked == "":
 	case p.Asked == event.Restarted:
@@ -60,6 +65,7 @@ func (s *step) movedUp() {
 	default:
 		s.do(AskRecycle{p.Asked})
 	}
+	return true
 }
 
 // recycle begins a planned replacement: at once, or under overlap with the

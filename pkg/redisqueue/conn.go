@@ -22,6 +22,14 @@ const (
 	mostPause  = 5 * time.Second
 )
 
+// quiet is the logger of go-redis, which would say at every attempt what the
+// worker says once. A program that wants those lines calls redis.SetLogger.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+func init() { redis.SetLogger(quiet{}) }
+
 // conn is what both forms share: the connection, and patience when it is gone.
 type conn struct {
 	given Options // as the program said

@@ -49,6 +49,7 @@
 //
 // Workers wait, asking again after 100 ms to 5 s, and go on when it is back. They
 // do not exit, so there is no crash loop; nothing is counted as failed; their
-// status says what they wait for. Work that was done meanwhile is removed from
+// status says what they wait for, and the log says it once (the lines that
+// go-redis logs at each attempt are turned off, for the whole program). Work that was done meanwhile is removed from
 // the in-flight list first when Redis is back.
 package redisqueue

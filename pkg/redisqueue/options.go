@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"time"
 
@@ -62,6 +63,15 @@ func (e laterError) Unwrap() error { return e.error }
 // is gone): the message is tried again, and the try is not counted.
 func Later(err error) error { return laterError{err} }
 
+// withoutURL takes away what an error tells of the URL: it can hold a password,
+// and parts of one that is not escaped come up as a port or a host.
+func withoutURL(err error) error {
+	if bad := (*url.Error)(nil); errors.As(err, &bad) {
+		return errors.New("it cannot be parsed (characters such as / : @ in a password are written %2F %3A %40)")
+	}
+	return err
+}
+
 func (o Options) complete() (Options, *redis.Options, error) {
 	if o.Queue == "" {
 		return o, nil, errors.New("redisqueue: Options.Queue is empty: name the list to take messages from")
@@ -76,8 +86,7 @@ func (o Options) complete() (Options, *redis.Options, error) {
 	o.URL = cmp.Or(o.URL, DefaultURL)
 	r, err := redis.ParseURL(o.URL)
 	if err != nil {
-		// The URL can hold a password, so it is not shown.
-		return o, nil, fmt.Errorf("redisqueue: %s is no URL of a Redis server (expected redis://host:6379/0 or unix:///path): %w", source, err)
+		return o, nil, fmt.Errorf("redisqueue: %s is no URL of a Redis server (expected redis://host:6379/0 or unix:///path): %w", source, withoutURL(err))
 	}
 	o.InFlight = cmp.Or(o.InFlight, o.Queue+":inflight:"+worker.Name())
 	o.Dead = cmp.Or(o.Dead, o.Queue+":dead")

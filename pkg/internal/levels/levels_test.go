@@ -43,6 +43,9 @@ var level = map[string]int{
 	"pkg/internal/hosttest": 4,
 	"pkg/internal/control":  4,
 
+	// Helpers of tests.
+	"pkg/internal/redistest": 0,
+
 	"pkg/worker":     1,
 	"pkg/redisqueue": 2,
 	"pkg/cli":        5,

@@ -1,0 +1,159 @@
+package redisqueue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/workersd/workersd/pkg/internal/redistest"
+	"github.com/workersd/workersd/pkg/redisqueue"
+)
+
+func TestAMessageThatFailsGoesToTheDeadList(t *testing.T) {
+	for _, c := range []struct{ max, tries int }{{0, 5}, {1, 1}, {3, 3}} {
+		t.Run(fmt.Sprintf("MaxTries %d", c.max), func(t *testing.T) {
+			s := redistest.Start(t)
+			s.Push("q", "bad", "good")
+			var d done
+			o, log := options(s, func(_ context.Context, m string) error {
+				d.add(m)
+				if m == "bad" {
+					return errors.New("line 3: no such field")
+				}
+				return nil
+			})
+			o.MaxTries = c.max
+			mustRun(t, redisqueue.Reliable(o), c.tries+1)
+			want(t, "done", d.list(), append(slices.Repeat([]string{"bad"}, c.tries), "good"))
+			want(t, "left in flight", s.List(inFlight), nil)
+			dead := deadOnes(t, s)
+			reason := fmt.Sprintf("failed at the last of %d tries: line 3: no such field", c.tries)
+			if len(dead) != 1 || dead[0].Text() != "bad" || dead[0].Reason != reason || dead[0].Tries != c.tries {
+				t.Errorf("dead list %+v, want bad because it %s", dead, reason)
+			}
+			if !strings.Contains(log.String(), "message given up") {
+				t.Errorf("log: %s", log)
+			}
+			noTries(t, s)
+		})
+	}
+}
+
+func TestATryIsCountedBeforeTheWorkKillsItsProcess(t *testing.T) {
+	s := redistest.Start(t)
+	s.Push("q", "deadly", "good")
+	var d done
+	o, _ := options(s, func(_ context.Context, m string) error {
+		d.add(m)
+		if m == "deadly" {
+			panic("out of luck")
+		}
+		return nil
+	})
+	o.MaxTries = 2
+	for range 2 {
+		if err := run(t, redisqueue.Reliable(o), 10); err == nil || err.Error() != "Run panicked: out of luck" {
+			t.Fatalf("error %v, want the panic", err)
+		}
+		want(t, "in flight after the process died", s.List(inFlight), []string{"deadly"})
+	}
+	mustRun(t, redisqueue.Reliable(o), 1)
+	want(t, "done", d.list(), []string{"deadly", "deadly", "good"})
+	const reason = "its process ended in the middle of it, at the last of 2 tries"
+	if dead := deadOnes(t, s); len(dead) != 1 || dead[0].Text() != "deadly" || dead[0].Reason != reason || dead[0].Tries != 2 {
+		t.Errorf("dead list %+v, want deadly because %s", dead, reason)
+	}
+	noTries(t, s)
+}
+
+func TestNegativeMaxTriesGivesNothingUp(t *testing.T) {
+	s := redistest.Start(t)
+	s.Push("q", "stubborn")
+	n := 0
+	o, _ := options(s, func(context.Context, string) error {
+		if n++; n < 30 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	o.MaxTries = -1
+	mustRun(t, redisqueue.Reliable(o), 30)
+	want(t, "dead", s.List("q:dead"), nil)
+	want(t, "left in flight", s.List(inFlight), nil)
+	noTries(t, s)
+}
+
+func TestNeverGivesUpAtOnce(t *testing.T) {
+	s := redistest.Start(t)
+	s.Push("q", "\xff\x00")
+	o, _ := options(s, func(context.Context, string) error {
+		return fmt.Errorf("mail: %w", redisqueue.Never(errors.New("no such address")))
+	})
+	mustRun(t, redisqueue.Reliable(o), 1)
+	dead := deadOnes(t, s)
+	if len(dead) != 1 || dead[0].Text() != "\xff\x00" || dead[0].Reason != "mail: no such address" || dead[0].Tries != 1 {
+		t.Errorf("dead list %+v", dead)
+	}
+	want(t, "left in flight", s.List(inFlight), nil)
+	noTries(t, s)
+}
+
+// A database that is gone is no fault of the message.
+func TestLaterCountsNoTry(t *testing.T) {
+	s := redistest.Start(t)
+	s.Push("q", "a", "b")
+	n := 0
+	var d done
+	o, _ := options(s, func(_ context.Context, m string) error {
+		if n++; n <= 20 {
+			return redisqueue.Later(errors.New("no database"))
+		}
+		d.add(m)
+		return nil
+	})
+	o.MaxTries = 2
+	mustRun(t, redisqueue.Reliable(o), 22)
+	want(t, "done", d.list(), []string{"a", "b"})
+	want(t, "dead", s.List("q:dead"), nil)
+	noTries(t, s)
+}
+
+// Equal messages share their count of tries; none is given up for the other's.
+func TestEqualMessagesHaveTheirTriesEach(t *testing.T) {
+	s := redistest.Start(t)
+	s.Push(inFlight, "same", "same")
+	n := 0
+	o, _ := options(s, func(context.Context, string) error {
+		if n++; n <= 4 {
+			return errors.New("no")
+		}
+		return nil
+	})
+	o.MaxTries = 3
+	mustRun(t, redisqueue.Reliable(o), 6)
+	want(t, "dead", s.List("q:dead"), nil)
+	want(t, "left in flight", s.List(inFlight), nil)
+}
+
+func TestParseDeadRefusesWhatIsNone(t *testing.T) {
+	if _, err := redisqueue.ParseDead("hello"); err == nil || !strings.HasPrefix(err.Error(), "not an element of a dead list: ") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// noTries: what is booked about messages goes when they go.
+func noTries(t *testing.T, s *redistest.Server) {
+	t.Helper()
+	fields, err := s.Client.HKeys(t.Context(), inFlight+":tries").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range fields {
+		if !strings.HasPrefix(f, "removed:") {
+			t.Errorf("%s:tries still holds %s", inFlight, f)
+		}
+	}
+}

@@ -195,7 +195,7 @@ func sendNotify(message string) error {
 		return err
 	}
 	if n == nil {
-		return fmt.Errorf("no NOTIFY_SOCKET in the environment: notify is for workers (see PROTOCOL.md)")
+		return fmt.Errorf("no NOTIFY_SOCKET in the environment: notify is for workers (see deploy/examples/PROTOCOL.md)")
 	}
 	defer n.Close()
 	return n.Send(message)

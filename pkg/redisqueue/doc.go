@@ -22,8 +22,9 @@
 // removes it with LREM when it is done. The list is named by the worker's name
 // ("mail:inflight:queue@10.0.0.1,mail"), which stays the same over restarts and
 // edits of the worker list; a new process does first what it finds there. So no
-// message is lost, and one is done twice only when its process is killed between
-// the end of the work and the removal: let Handle be able to bear that.
+// message is lost, and one is done twice only when its process ends between the
+// end of the work and the removal, because it is killed or because it leaves
+// while Redis is gone: let Handle be able to bear that.
 //
 // Keys, for a queue called mail and a worker called W:
 //
@@ -50,6 +51,8 @@
 // Workers wait, asking again after 100 ms to 5 s, and go on when it is back. They
 // do not exit, so there is no crash loop; nothing is counted as failed; their
 // status says what they wait for, and the log says it once (the lines that
-// go-redis logs at each attempt are turned off, for the whole program). Work that was done meanwhile is removed from
-// the in-flight list first when Redis is back.
+// go-redis logs at each attempt are turned off, for the whole program). Work that
+// was done meanwhile is removed from the in-flight list first when Redis is back.
+// A process that is to leave waits up to 8 s for that; if Redis stays away
+// longer, the message is done twice.
 package redisqueue

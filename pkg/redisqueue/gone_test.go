@@ -142,6 +142,35 @@ func TestStopWhileTheServerIsGone(t *testing.T) {
 	}
 }
 
+// A worker that leaves with a removal still to be made waits for the server as
+// long as its stop_timeout may let it: leaving at once would do the message twice.
+func TestLeavingWaitsForTheServerToRemoveWhatIsDone(t *testing.T) {
+	s := redistest.Start(t)
+	s.Push("q", "a")
+	began, finish := make(chan struct{}), make(chan struct{})
+	o, log := options(s, func(context.Context, string) error {
+		close(began)
+		<-finish
+		return nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- worker.Run(ctx, redisqueue.Reliable(o)) }()
+	<-began
+	s.Stop()
+	cancel()
+	close(finish)
+	await(t, "the removal failed", func() bool {
+		return strings.Contains(log.String(), "a message is done but not yet removed")
+	})
+	s.Start()
+	if err := <-ended; err != nil {
+		t.Errorf("leaving: %v", err)
+	}
+	want(t, "left in flight", s.List(inFlight), nil)
+}
+
 // Redis does what it is asked, and the answer is lost: of one in five commands
 // of each kind. Nothing is lost, done twice, or given up for tries that never
 // began, also with equal messages and several at once.

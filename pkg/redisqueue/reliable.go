@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -134,9 +135,19 @@ func (r *reliable) reread(ctx context.Context) error {
 	return nil
 }
 
+// How long a process that leaves waits for Redis to remove what is done, below
+// the stop_timeout that a worker has unless it is set; and how often it asks.
+const (
+	leaving      = 8 * time.Second
+	leavingPause = 100 * time.Millisecond
+)
+
 // AfterRun removes what is done, and closes the connection.
 func (r *reliable) AfterRun(ctx context.Context) error {
 	err := r.settle(ctx)
+	for end := time.Now().Add(leaving); err != nil && time.Now().Before(end); err = r.settle(ctx) {
+		time.Sleep(leavingPause)
+	}
 	if err != nil {
 		err = fmt.Errorf("a message that is done may still be in %s, and will be done again: %w", r.opt.InFlight, err)
 	}

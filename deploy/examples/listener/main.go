@@ -18,7 +18,7 @@ import (
 type listener struct {
 	host, queue        string
 	leak, hang, crash  int
-	pause              time.Duration
+	pause, work        time.Duration
 	messages, leakedMB int
 	leaked             [][]byte
 }
@@ -45,6 +45,11 @@ func (l *listener) Run(ctx context.Context) (bool, error) {
 		l.leaked = append(l.leaked, b)
 		l.leakedMB += l.leak
 	}
+	select { // the work itself
+	case <-time.After(l.work):
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
 	fmt.Printf("message %d of %s on %s done\n", l.messages, l.queue, l.host)
 	return true, nil
 }
@@ -56,6 +61,7 @@ func main() {
 	flag.StringVar(&l.host, "host", "localhost", "host of the queue")
 	flag.StringVar(&l.queue, "queue", "queue", "its name")
 	flag.DurationVar(&l.pause, "pause", 2*time.Second, "between two messages")
+	flag.DurationVar(&l.work, "work", 0, "on each")
 	flag.IntVar(&l.leak, "leak", 0, "keep so many MB of each message")
 	flag.IntVar(&l.hang, "hang", 0, "hang at this message")
 	flag.IntVar(&l.crash, "crash", 0, "leave with exit code 3 at this message")

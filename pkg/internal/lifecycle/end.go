@@ -34,13 +34,16 @@ func (s *step) emptied(p *Process, ev Evidence) {
 	s.do(Release{end.Generation})
 	r := event.Record{
 		Kind: event.Gone, Reason: reason, Status: end.ExitStatus.String(), Uptime: s.now.Sub(end.Started),
-		Message: "is not existed any more: " + goneMessage(reason, end.ExitStatus), PostMortem: ev.PostMortem,
+		Message: "is not existed any more: " + goneMessage(reason, &end), PostMortem: ev.PostMortem,
 	}
 	if reason == event.SoftMemory {
 		r.Memory, r.MemoryLimit = int64(end.SoftUsage), int64(end.SoftLimit)
 	}
 	if e, ok := end.oldest(); ok {
 		r.Execution, r.ExecutionAge = e.ID, s.now.Sub(e.Began)
+	}
+	if reason == event.Timeout && end.Overdue.ID != "" {
+		r.Execution, r.ExecutionAge = end.Overdue.ID, end.OverdueAge
 	}
 	s.note(&end, r)
 	successor := p == &s.w.Places[1]

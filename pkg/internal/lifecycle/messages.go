@@ -45,8 +45,13 @@ func hardMessage(ev HardMemoryPassed) string {
 }
 
 // goneMessage is the verdict in one phrase.
-func goneMessage(reason event.Reason, st Status) string {
+func goneMessage(reason event.Reason, p *Process) string {
+	st := p.ExitStatus
 	switch reason {
+	case event.Timeout:
+		if e := p.Overdue; e.ID != "" {
+			return fmt.Sprintf("execution %s outlived its timeout, after %v; %v", e.ID, p.OverdueAge.Round(time.Millisecond), st)
+		}
 	case event.HardMemory:
 		return "killed at its hard memory limit"
 	case event.PoolMemory:
@@ -72,5 +77,5 @@ func silentMessage(sp *spec.Worker) string {
 	if sp.MaxRequests > 0 {
 		key = "max_requests"
 	}
-	return key + " is set but it has never reported an execution: it cannot be enforced (see PROTOCOL.md)"
+	return key + " is set but it has never reported an execution: it cannot be enforced (see deploy/examples/PROTOCOL.md)"
 }

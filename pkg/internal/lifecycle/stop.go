@@ -95,6 +95,9 @@ func (s *step) stop(p *Process, reason event.Reason, sig spec.Signal, why string
 	}
 	if e, ok := p.oldest(); ok {
 		r.Execution, r.ExecutionAge = e.ID, s.now.Sub(e.Began)
+		if reason == event.Timeout {
+			p.Overdue, p.OverdueAge = e, r.ExecutionAge
+		}
 	}
 	s.note(p, r)
 	if p.PID != 0 { // otherwise as soon as it is Spawned

@@ -81,6 +81,8 @@ type Process struct {
 	Failed       int         // of them
 	Reported     bool        // it has ever reported an execution
 	Running      []Execution // never changed in place: Step copies
+	Overdue      Execution   // that it is ended for; it may report its end before it leaves
+	OverdueAge   time.Duration
 	LastPing     time.Time
 	StatusText   string
 

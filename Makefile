@@ -3,6 +3,7 @@ SHELL   := /bin/bash
 GO      ?= go
 PREFIX  ?= /usr/local
 DESTDIR ?=
+LIST    ?= deploy/examples/queues.toml
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # The programs are static: the same file runs on any Linux of the architecture.
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X github.com/workersd/workersd/pkg/daemon.Version=$(VERSION)'
@@ -12,12 +13,12 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## bin/workersd, bin/workersctl and the example worker
-	$(BUILD) -o bin/ ./cmd/... ./deploy/examples/listener
+build: ## bin/workersd, bin/workersctl and the example workers
+	$(BUILD) -o bin/ ./cmd/... ./deploy/examples/...
 
 .PHONY: run
-run: build ## the main job in this terminal; Ctrl-C ends it
-	@PATH="$(CURDIR)/bin:$$PATH" exec bin/workersd --config deploy/examples/queues.toml
+run: build ## the main job in this terminal; Ctrl-C ends it (LIST=deploy/examples/languages.toml: another)
+	@PATH="$(CURDIR)/bin:$$PATH" exec bin/workersd --config $(LIST)
 
 .PHONY: test
 test: ## everything: checks, tests with the race detector, and the tests in a VM
@@ -68,7 +69,7 @@ install: build ## programs, units and what belongs to them; DESTDIR and PREFIX a
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d deploy/sysusers.d/workersd.conf
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d deploy/tmpfiles.d/workersd.conf
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/workersd README.md LICENSE
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/workersd/examples units/hardened.conf deploy/examples/*.toml
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/workersd/examples units/hardened.conf deploy/examples/*.toml deploy/examples/PROTOCOL.md
 	bin/workersctl completion bash | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/bash-completion/completions/workersctl
 	bin/workersctl completion zsh | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_workersctl
 	bin/workersctl completion fish | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/workersctl.fish

@@ -6,6 +6,7 @@ set -euo pipefail
 # program → Debian package
 declare -A need=(
   [redis-server]=redis-server       # pkg/redisqueue, the Redis examples
+  [redis-cli]=redis-tools           # the Redis examples, as a person tries them
   [python3]=python3                 # deploy/examples/listen.py
   [systemd-notify]=systemd          # deploy/examples/listen.sh
   [node]=nodejs                     # deploy/examples/listen.js

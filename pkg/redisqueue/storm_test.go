@@ -18,6 +18,8 @@ import (
 	"github.com/workersd/workersd/pkg/redisqueue"
 )
 
+func TestMain(m *testing.M) { programtest.Main(m, "pkg/internal/redistest/storm") }
+
 const stormList = `
 [manager]
 check_interval = "100ms"
@@ -46,7 +48,7 @@ func TestStorm(t *testing.T) {
 	s := redistest.Start(t)
 	st := &storm{t: t, s: s, dir: t.TempDir(), rng: rand.New(rand.NewPCG(3, 4)), done: map[string][]process{}}
 	st.push(messages)
-	st.m = programtest.Start(t, programtest.Build(t, "pkg/internal/redistest/storm"), programtest.Write(t, stormList),
+	st.m = programtest.Start(t, programtest.Write(t, stormList),
 		"REDIS_URL="+s.URL, "STORM_DIR="+st.dir)
 	began := time.Now()
 

@@ -44,7 +44,10 @@ var level = map[string]int{
 	"pkg/internal/control":  4,
 
 	// Helpers of tests.
-	"pkg/internal/redistest": 0,
+	"pkg/internal/redistest":       0,
+	"pkg/internal/redistest/storm": 3,
+	"pkg/internal/programtest":     2,
+	"pkg/internal/examples":        3,
 
 	"pkg/worker":     1,
 	"pkg/redisqueue": 2,

@@ -2,6 +2,8 @@
 package programtest
 
 import (
+	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -9,17 +11,31 @@ import (
 
 const module = "github.com/workersd/workersd/"
 
-// Build builds workersd, workersctl and the commands named by their paths in
-// the module, and returns the directory that holds them.
-func Build(t testing.TB, commands ...string) string {
-	t.Helper()
-	bin := t.TempDir()
-	args := []string{"build", "-o", bin + "/", module + "cmd/workersd", module + "cmd/workersctl"}
+// bin holds what Main built.
+var bin string
+
+// Main is the TestMain of a package: it builds workersd, workersctl and the
+// commands named by their paths in the module, once for all tests, and runs
+// them.
+func Main(m *testing.M, commands ...string) {
+	os.Exit(run(m, commands))
+}
+
+func run(m *testing.M, commands []string) int {
+	dir, err := os.MkdirTemp("", "pb")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	args := []string{"build", "-o", dir + "/", module + "cmd/workersd", module + "cmd/workersctl"}
 	for _, c := range commands {
 		args = append(args, module+c)
 	}
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
-		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+		fmt.Fprintf(os.Stderr, "go %s: %v\n%s", strings.Join(args, " "), err, out)
+		return 1
 	}
-	return bin
+	bin = dir
+	return m.Run()
 }

@@ -28,7 +28,6 @@ type Manager struct {
 	Client *client.Client
 
 	t    testing.TB
-	bin  string
 	dir  string // holds the control socket; its path marks all processes
 	cmd  *exec.Cmd
 	out  *output
@@ -57,6 +56,11 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
+// Command is one of the programs that Main built.
+func Command(name string, args ...string) *exec.Cmd {
+	return exec.Command(filepath.Join(bin, name), args...)
+}
+
 // Write puts a worker list into a file of the test's.
 func Write(t testing.TB, list string) string {
 	t.Helper()
@@ -67,9 +71,10 @@ func Write(t testing.TB, list string) string {
 	return path
 }
 
-// Start starts the workersd of bin with the list in a file, and returns when it
-// answers. bin comes first in PATH. It is gone when the test ends.
-func Start(t testing.TB, bin, list string, env ...string) *Manager {
+// Start starts the workersd that Main built with the list in a file, from the top
+// of the project, and returns when it answers. What Main built comes first in
+// PATH. All of it is gone when the test ends.
+func Start(t testing.TB, list string, env ...string) *Manager {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pt") // t.TempDir can be too long for a socket
 	if err != nil {
@@ -77,8 +82,9 @@ func Start(t testing.TB, bin, list string, env ...string) *Manager {
 	}
 	socket := filepath.Join(dir, "s")
 	ctx, quit := context.WithCancel(context.Background())
-	m := &Manager{Client: client.New(socket), t: t, bin: bin, dir: dir, out: &output{}, gone: make(chan struct{}), quit: quit}
+	m := &Manager{Client: client.New(socket), t: t, dir: dir, out: &output{}, gone: make(chan struct{}), quit: quit}
 	m.cmd = exec.Command(filepath.Join(bin, "workersd"), "--config", list, "--socket", socket, "--no-cgroup")
+	m.cmd.Dir = top(t)
 	m.cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "NO_COLOR=1", "PROGRAMTEST="+dir)
 	m.cmd.Env = append(m.cmd.Env, env...)
 	m.cmd.Stdout, m.cmd.Stderr = m.out, m.out
@@ -103,6 +109,22 @@ func Start(t testing.TB, bin, list string, env ...string) *Manager {
 		return nil
 	})
 	return m
+}
+
+// top is the directory of the module.
+func top(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for d := dir; d != "/"; d = filepath.Dir(d) {
+		if _, err := os.Stat(filepath.Join(d, "go.mod")); err == nil {
+			return d
+		}
+	}
+	t.Fatalf("%s is in no module", dir)
+	return ""
 }
 
 // Await waits until is says yes, and fails the test where it never does.
@@ -150,6 +172,9 @@ func (m *Manager) AwaitRecord(what string, fits func(client.Record) bool) client
 // Output is what the manager and its workers have written so far.
 func (m *Manager) Output() string { return m.out.String() }
 
+// Environ is the environment that the manager was started with.
+func (m *Manager) Environ() []string { return m.cmd.Env }
+
 // PID of the manager itself, below its guard.
 func (m *Manager) PID() int {
 	m.t.Helper()
@@ -180,7 +205,7 @@ func (m *Manager) Worker(name string) client.Worker {
 // Ctl runs workersctl against this manager and returns what it wrote.
 func (m *Manager) Ctl(args ...string) string {
 	m.t.Helper()
-	cmd := exec.Command(filepath.Join(m.bin, "workersctl"), args...)
+	cmd := Command("workersctl", args...)
 	cmd.Env = append(os.Environ(), "WORKERSD_SOCKET="+filepath.Join(m.dir, "s"), "NO_COLOR=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {

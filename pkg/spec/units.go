@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -36,12 +37,13 @@ func (b Bytes) String() string {
 	}{{TiB, "T"}, {GiB, "G"}, {MiB, "M"}, {KiB, "K"}} {
 		if b >= u.n {
 			if b%u.n == 0 {
-				return fmt.Sprintf("%d%s", b/u.n, u.s)
+				return strconv.FormatInt(int64(b/u.n), 10) + u.s
 			}
-			return fmt.Sprintf("%.1f%s", float64(b)/float64(u.n), u.s)
+			// Cut, not rounded: 1023.99K is not 1024K.
+			return fmt.Sprintf("%d.%d%s", b/u.n, b%u.n*10/u.n, u.s)
 		}
 	}
-	return fmt.Sprintf("%d", int64(b))
+	return strconv.FormatInt(int64(b), 10)
 }
 
 // Signal is a signal of the system, written as "SIGTERM".

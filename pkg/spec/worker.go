@@ -51,6 +51,15 @@ type Param struct{ Name, Value string }
 // in no plan, API answer, metric or record.
 type EnvVar struct{ Name, Value string }
 
+// String leaves the value out.
+func (v EnvVar) String() string { return v.Name + "=…" }
+
+// GoString leaves the value out, for %#v.
+func (v EnvVar) GoString() string { return v.String() }
+
+// MarshalText leaves the value out, for JSON and logs.
+func (v EnvVar) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
 // Share is a number of workers, absolute or as a percentage of the entry's.
 type Share struct {
 	N       int

@@ -104,7 +104,7 @@ func dump(l spec.List) string {
 		b.WriteByte('\n')
 		def := spec.Default(w.Entry)
 		for _, k := range spec.Keys {
-			if k.Worker == nil {
+			if k.Worker == nil || k.Name == "params" {
 				continue
 			}
 			if v := k.Worker(w); !reflect.DeepEqual(v, k.Worker(&def)) {
@@ -122,7 +122,11 @@ func value(v any) string {
 	case []string:
 		return fmt.Sprintf("%q", v)
 	case []spec.EnvVar:
-		return fmt.Sprintf("%q", v)
+		out := []string{} // the test's values are no secrets
+		for _, e := range v {
+			out = append(out, fmt.Sprintf("%s=%q", e.Name, e.Value))
+		}
+		return fmt.Sprint(out)
 	case spec.Bytes:
 		return fmt.Sprintf("%v (%d)", v, int64(v))
 	default:

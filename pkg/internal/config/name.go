@@ -7,9 +7,6 @@ import (
 	"github.com/workersd/workersd/pkg/spec"
 )
 
-// maxName is the longest name of a worker, in bytes.
-const maxName = 128
-
 // nameIt gives a worker its name, which comes from its parameters alone.
 func (b *builder) nameIt(d *draft, w *spec.Worker, t *templates) bool {
 	at := b.place(d, "name")
@@ -20,10 +17,10 @@ func (b *builder) nameIt(d *draft, w *spec.Worker, t *templates) bool {
 		at = d.pos
 	}
 	switch was, taken := b.named[w.Name]; {
-	case len(w.Name) > maxName:
-		b.fail(at, `worker %q: the name of its worker %s has %d bytes, and %d are allowed (expected a shorter one, made by name = "…", e.g. name = "%s@${%s}")`, w.Entry, quote(w.Name), len(w.Name), maxName, w.Entry, firstParam(w))
+	case len(w.Name) > spec.MaxName:
+		b.fail(at, `worker %q: the name of its worker %s has %d bytes, and %d are allowed (expected a shorter one, made by name = "…", e.g. name = "%s@${%s}")`, w.Entry, quote(w.Name), len(w.Name), spec.MaxName, w.Entry, firstParam(w))
 		return false
-	case w.Name == "" || !safeName(w.Name):
+	case !spec.ValidName(w.Name):
 		b.fail(at, "worker %q: name: %s cannot be a name (expected letters, digits and _ . : + - @ , # %%, beginning with a letter or digit)", w.Entry, quote(w.Name))
 		return false
 	case taken:
@@ -74,15 +71,4 @@ func escape(s string) string {
 		}
 	}
 	return b.String()
-}
-
-// safeName reports whether a name can be that of a cgroup and a journal
-// identifier as it is.
-func safeName(s string) bool {
-	for i := range len(s) {
-		if !plain(s[i]) && strings.IndexByte("@,#%", s[i]) < 0 {
-			return false
-		}
-	}
-	return s[0] >= 'a' && s[0] <= 'z' || s[0] >= 'A' && s[0] <= 'Z' || s[0] >= '0' && s[0] <= '9'
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -231,8 +232,8 @@ func (b *builder) entries(m *member, seen map[string]pos) {
 		case !entryName.MatchString(e.name):
 			b.fail(e.pos, "worker %s: an entry cannot be called so (expected letters, digits and _ . -, beginning with a letter or digit)", quote(e.name))
 			continue
-		case len(e.name) > maxName:
-			b.fail(e.pos, "worker %s: its name has %d bytes, and %d are allowed", quote(e.name), len(e.name), maxName)
+		case len(e.name) > spec.MaxName:
+			b.fail(e.pos, "worker %s: its name has %d bytes, and %d are allowed", quote(e.name), len(e.name), spec.MaxName)
 			continue
 		case twice:
 			b.fail(e.pos, "worker %q: stands already in %s:%d (an entry stands in one file)", e.name, was.file, was.line)
@@ -308,7 +309,8 @@ func (b *builder) check(d *draft) {
 	}
 }
 
-// mergeEnv lets an entry's variables win over those of [defaults].
+// mergeEnv lets an entry's variables win over those of [defaults]; the order
+// means nothing, so that it is that of the names.
 func mergeEnv(defaults, own []spec.EnvVar) []spec.EnvVar {
 	var out []spec.EnvVar
 	for _, v := range defaults {
@@ -316,7 +318,9 @@ func mergeEnv(defaults, own []spec.EnvVar) []spec.EnvVar {
 			out = append(out, v)
 		}
 	}
-	return append(out, own...)
+	out = append(out, own...)
+	slices.SortFunc(out, func(a, b spec.EnvVar) int { return cmp.Compare(a.Name, b.Name) })
+	return out
 }
 
 func find(keys []spec.Key, name string) *spec.Key {

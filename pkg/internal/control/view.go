@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -122,17 +124,23 @@ func keys(w *spec.Worker) map[string]string {
 		if k.Worker == nil {
 			continue
 		}
-		v, d := k.Worker(w), k.Worker(&def)
-		if reflect.DeepEqual(v, d) {
+		v := k.Worker(w)
+		if spec.Equal(v, k.Worker(&def)) {
 			continue
 		}
 		switch x := v.(type) {
 		case *[]spec.EnvVar:
 			names := make([]string, len(*x))
 			for i, e := range *x {
-				names[i] = e.Name + "=…"
+				names[i] = e.String()
 			}
 			out[k.Name] = strings.Join(names, " ")
+		case *[]spec.Param:
+			values := make([]string, len(*x))
+			for i, p := range *x {
+				values[i] = fmt.Sprintf("%s=%q", p.Name, p.Value)
+			}
+			out[k.Name] = strings.Join(values, " ")
 		case *[]string:
 			b, _ := json.Marshal(*x)
 			out[k.Name] = string(b)
@@ -179,8 +187,19 @@ func DigestsOf(l spec.List, key []byte) client.Digests {
 }
 
 func digest(key []byte, v any) string {
-	text, _ := json.Marshal(v)
 	h := hmac.New(sha256.New, key)
-	h.Write(text)
+	switch x := v.(type) { // in the order of the names, as spec.Equal compares
+	case *[]spec.EnvVar:
+		for _, e := range slices.SortedFunc(slices.Values(*x), func(a, b spec.EnvVar) int { return cmp.Compare(a.Name, b.Name) }) {
+			fmt.Fprintf(h, "%q=%q,", e.Name, e.Value)
+		}
+	case *[]spec.Param:
+		for _, p := range slices.SortedFunc(slices.Values(*x), func(a, b spec.Param) int { return cmp.Compare(a.Name, b.Name) }) {
+			fmt.Fprintf(h, "%q=%q,", p.Name, p.Value)
+		}
+	default:
+		text, _ := json.Marshal(v)
+		h.Write(text)
+	}
 	return base64.RawStdEncoding.EncodeToString(h.Sum(nil)[:12])
 }

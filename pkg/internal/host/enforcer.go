@@ -24,7 +24,7 @@ type holder interface {
 	place() (fd int, path string)
 	// started says that the command runs as pid.
 	started(pid int)
-	// signalled says that it was asked to leave and needs its memory for that.
+	// signalled says that it has been asked to leave and needs its memory for that.
 	signalled()
 	// kill ends every process of the tree.
 	kill()

@@ -242,7 +242,7 @@ func (h *Host) Signal(id lifecycle.ProcessID, sig spec.Signal) {
 		if pid == 0 {
 			return
 		}
-		p.hold().signalled()
+		defer p.hold().signalled()
 		if main != 0 && main != pid {
 			if in, known := p.hold().contains(main); known && in {
 				syscall.Kill(main, syscall.Signal(sig))

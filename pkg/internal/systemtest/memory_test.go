@@ -1,203 +1,228 @@
 package systemtest
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
+	"time"
 
-	"github.com/workersd/workersd/pkg/internal/lifecycle"
+	"github.com/workersd/workersd/pkg/internal/event"
 	"github.com/workersd/workersd/pkg/spec"
 )
 
-// protected is how the shipped unit protects the manager. A worker must die at
-// its limit all the same.
-const protected = "OOMScoreAdjust=-900"
+const mib = int64(spec.MiB)
 
-func TestTripwire(t *testing.T) {
-	if !inUnit(t, protected) {
-		return
+// The worker that the whole is about: it grows, is asked to leave near its soft
+// limit, finishes its work without being braked, and is replaced.
+func TestSoftLimit(t *testing.T) {
+	m := manage(t, `
+[worker.steps]
+command = ["HOG", "-report=DIR/steps", "-step=10", "-every=50ms", "grow"]
+[worker.steady]
+command = ["HOG", "-report=DIR/steady", "-step=1", "-every=5ms", "grow"]
+`)
+	for _, w := range []string{"steps", "steady"} {
+		for g := range uint64(3) {
+			at := m.said(w, g+1, "sigterm")
+			within(t, w+": memory.current at SIGTERM", at["current"], 200*mib, 208*mib)
+			after := m.said(w, g+1, "finished")
+			within(t, w+": high events at the end", after["high"], 1, 100)
+			r := m.gone(w, g+1, event.SoftMemory)
+			if r.Status != "exit 0" || r.MemoryLimit != 200*mib || r.Memory <= r.MemoryLimit || r.PostMortem.Peak < after["current"] {
+				t.Errorf("%s: %s", w, asJSON(r))
+			}
+			t.Logf("%s:%d told at %.1f MiB, %.1f at SIGTERM with %d high events, %.1f at the end with %d", w, g+1,
+				float64(r.Memory)/float64(mib), float64(at["current"])/float64(mib), at["high"], float64(after["current"])/float64(mib), after["high"])
+		}
+		m.said(w, 4, "start")
+		if n := len(m.records(event.BackingOff, w)); n != 0 {
+			t.Errorf("%s: a recycle backed off %d times", w, n)
+		}
 	}
-	x := openTree(t, spec.None)
-	p := x.hog(memory(200*spec.MiB, 300*spec.MiB), "-to=400", "-step=1", "-every=5ms", "grow")
-	told := x.told()
-	p.signal(syscall.SIGTERM)
-	p.Signalled()
-	if told.leaf != p.Leaf || told.limit != 200*spec.MiB || told.usage <= told.limit {
-		t.Errorf("told %v: %v of %v", told.leaf.ID, told.usage, told.limit)
-	}
-	at := reported(t, p.report, "sigterm")
-	if at["current"] > int64(208*spec.MiB) {
-		t.Errorf("at SIGTERM memory.current = %d, more than 8 MiB above the soft limit", at["current"])
-	}
-	eventually(t, "the tripwire is lifted", func() bool { return read(t, p.Path(), "memory.high") == "max" })
-	after := reported(t, p.report, "finished")
-	if after["high"] > 100 {
-		t.Errorf("high events: %d at SIGTERM, %d at the end: the worker was braked", at["high"], after["high"])
-	}
-	status, found := p.gone()
-	if !status.Exited() || status.ExitStatus() != 0 || found.OOM != lifecycle.NoOOM {
-		t.Errorf("status %v, OOM %v: it should have finished its work", status, found.OOM)
-	}
-	x.notTold()
-	t.Logf("told at %v, SIGTERM at %d, %d high events, peak %d", told.usage, at["current"], at["high"], found.PostMortem.Peak)
+	m.alone("steps", "steady")
 }
 
+// One that does not listen is killed by the kernel, at its hard limit, and by
+// nobody else. What is left of it is told by the journal and by workersctl why.
 func TestHardLimit(t *testing.T) {
-	if !inUnit(t, protected) {
-		return
+	m := manage(t, `
+[worker.deaf]
+command = ["HOG", "-report=DIR/deaf", "-ignore-term", "grow"]
+stop_timeout = "5m"
+`)
+	for g := range uint64(2) {
+		r := m.gone("deaf", g+1, event.HardMemory)
+		pm := r.PostMortem
+		within(t, "memory.peak", pm.Peak, 299*mib, 301*mib)
+		within(t, "anon", pm.Stat["anon"], 190*mib, 300*mib)
+		if r.Status != "signal SIGKILL" || len(pm.Procs) != 1 || pm.Procs[0].Command != "hog" || pm.Procs[0].RSS < 190*mib {
+			t.Errorf("%s", asJSON(r))
+		}
+		if pm.Events["oom"] == 0 || pm.Events["high"] > 100 || pm.PidsPeak < 1 || !strings.Contains(pm.Pressure, "full avg10=") {
+			t.Errorf("%s", asJSON(pm))
+		}
 	}
-	x := openTree(t, spec.None)
-	p := x.hog(memory(200*spec.MiB, 300*spec.MiB), "-to=400", "-step=1", "-every=5ms", "-ignore-term", "grow")
-	x.told()
-	p.signal(syscall.SIGTERM)
-	status, found := p.gone()
-	if !killedBy(status, syscall.SIGKILL) || found.OOM != lifecycle.OOMLeaf {
-		t.Fatalf("status %v, OOM %v", status, found.OOM)
+	m.said("deaf", 3, "start")
+	m.alone("deaf")
+
+	js := m.journalOf("deaf", 1)
+	if len(js) != 1 {
+		t.Fatalf("%d records about one end: %s", len(js), asJSON(js))
 	}
-	pm := found.PostMortem
-	if pm.Peak < int64(299*spec.MiB) || pm.Peak > int64(301*spec.MiB) {
-		t.Errorf("peak %d", pm.Peak)
+	j := js[0]
+	if j["MESSAGE_ID"] != "7248479e7bf04e33a81e317a868e3084" || j["WORKERSD_REASON"] != "hard_memory" || j["WORKERSD_PIDS_PEAK"] == nil {
+		t.Errorf("%s", asJSON(j))
 	}
-	if len(pm.Procs) != 1 || pm.Procs[0].Command != "hog" || pm.Procs[0].RSS < int64(200*spec.MiB) {
-		t.Errorf("processes %+v", pm.Procs)
+	text := fmt.Sprint(j["WORKERSD_POST_MORTEM"])
+	for _, want := range []string{"memory peak: 300", "memory.stat:", "anon", "memory.pressure:", "pids peak:", "hog"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in the journal's post-mortem:\n%s", want, text)
+		}
 	}
-	if pm.Stat["anon"] < int64(190*spec.MiB) || pm.Events["oom"] == 0 || pm.PidsPeak == 0 || !strings.Contains(pm.Pressure, "full avg10=") {
-		t.Errorf("post-mortem %+v", pm)
+	why := m.ctl("why", "deaf")
+	for _, want := range []string{"hard_memory", "generation 1", "generation 2", "signal SIGKILL", "peak", "300", "anon", "pressure", "pids", "hog"} {
+		if !strings.Contains(why, want) {
+			t.Errorf("no %q in what workersctl why prints:\n%s", want, why)
+		}
 	}
-	t.Logf("%+v", pm)
+	t.Logf("%s", why)
 }
 
-// Cache at the tripwire is no reason to recycle. Each reader goes on until more
-// than its soft limit was in the page cache, which is when the tripwire has
-// made room for it.
+// Page cache is no reason to recycle. Each life reads a file that nobody has
+// read before.
 func TestPageCacheIsNotRecycled(t *testing.T) {
-	if !inUnit(t) {
-		return
+	m := manage(t, `
+[worker.reader]
+command = ["HOG", "-report=DIR/${worker}", "-dir=/var/tmp", "-to=48", "-n=10", "cache"]
+params = [{n = "1"}, {n = "2"}, {n = "3"}, {n = "4"}, {n = "5"}]
+soft_memory_limit = "16M"
+hard_memory_limit = "32M"
+`)
+	seen := 0
+	for n := range 5 {
+		w := fmt.Sprintf("reader@%d", n+1)
+		for n := range uint64(10) { // each of them in the time of one test
+			m.said(w, n+1, "read")
+		}
+		m.said(w, 11, "start")
+		for _, r := range lines(filepath.Join(m.dir, w), "read") {
+			seen++
+			if r["bytes"] != 48*mib || r["file"] <= 16*mib || r["high"] == 0 {
+				t.Errorf("%s:%d: read %d, %.1f MiB in memory, %d high events: the limit was never reached", w, r["gen"], r["bytes"], float64(r["file"])/float64(mib), r["high"])
+			}
+			t.Logf("%s:%d file %.1f MiB, high %d", w, r["gen"], float64(r["file"])/float64(mib), r["high"])
+		}
+		m.alone(w)
 	}
-	x := openTree(t, spec.None)
-	for range 10 {
-		var readers []*process
-		for range 5 {
-			readers = append(readers, x.hog(memory(16*spec.MiB, 32*spec.MiB), "-to=48", "-then=16", "-dir=/var/tmp", "cache"))
+	if seen != 50 {
+		t.Errorf("%d runs", seen)
+	}
+	for _, r := range m.records(event.Gone) {
+		if r.Reason != event.Finished || r.Status != "exit 0" {
+			t.Errorf("%s", asJSON(r))
 		}
-		for _, p := range readers {
-			r := reported(t, p.report, "read")
-			status, found := p.gone()
-			if !status.Exited() || status.ExitStatus() != 0 || found.OOM != lifecycle.NoOOM {
-				t.Fatalf("status %v, OOM %v, %+v", status, found.OOM, found.PostMortem)
-			}
-			if r["high"] == 0 || r["file"] <= int64(16*spec.MiB) {
-				t.Errorf("%d high events, %d of page cache: the limit was never reached", r["high"], r["file"])
-			}
-			t.Logf("read %d, file %d, peak %d, high %d", r["bytes"], r["file"], found.PostMortem.Peak, r["high"])
-		}
-		x.notTold()
+	}
+	if rs := m.records(event.Recycling); len(rs) != 0 {
+		t.Errorf("recycled: %s", asJSON(rs))
 	}
 }
 
 func TestSharedMemoryIsNotCache(t *testing.T) {
-	if !inUnit(t, protected) {
-		return
-	}
-	x := openTree(t, spec.None)
-	p := x.hog(memory(100*spec.MiB, 300*spec.MiB), "-to=400", "shm")
-	told := x.told()
-	p.signal(syscall.SIGTERM)
-	reported(t, p.report, "finished")
-	_, found := p.gone()
-	if shmem := found.PostMortem.Stat["shmem"]; shmem < int64(90*spec.MiB) || told.usage <= 100*spec.MiB {
-		t.Errorf("told at %v, shmem %d", told.usage, shmem)
-	}
+	m := manage(t, `
+[worker.shm]
+command = ["HOG", "-report=DIR/shm", "shm"]
+`)
+	at := m.said("shm", 1, "sigterm")
+	within(t, "memory.current at SIGTERM", at["current"], 200*mib, 211*mib)
+	m.said("shm", 1, "finished")
+	r := m.gone("shm", 1, event.SoftMemory)
+	within(t, "shmem", r.PostMortem.Stat["shmem"], 180*mib, 240*mib)
+	m.said("shm", 2, "start")
 }
 
-// The main process stays small: what eats is its child, and the verdict and the
-// post-mortem must not be about the parent.
+// The main process stays small: what eats is its child. The whole worker goes,
+// and the post-mortem is not about the parent.
 func TestChildEats(t *testing.T) {
-	if !inUnit(t, protected) {
-		return
-	}
-	x := openTree(t, spec.None)
-	for _, c := range []struct {
-		name string
-		soft spec.Bytes
-		args []string
-	}{
-		{"slowly", 100 * spec.MiB, []string{"-to=400", "-every=20ms", "-ignore-term", "grow"}},
-		{"fast, without a soft limit", spec.None, []string{"-to=400", "-step=1", "-every=0", "-ignore-term", "grow"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			p := x.hog(memory(c.soft, 150*spec.MiB), append([]string{"-dir=" + t.TempDir(), "parent"}, c.args...)...)
-			status, found := p.gone()
-			if !killedBy(status, syscall.SIGKILL) || found.OOM != lifecycle.OOMLeaf {
-				t.Fatalf("status %v, OOM %v: the whole worker should have been killed", status, found.OOM)
-			}
-			procs := found.PostMortem.Procs
-			if len(procs) != 2 || procs[0].Command != "eater" || procs[1].Command != "hog" || procs[0].PPID != procs[1].PID {
-				t.Fatalf("processes %+v: the child should come first", procs)
-			}
-			if procs[0].RSS < 4*procs[1].RSS {
-				t.Errorf("processes %+v", procs)
-			}
-			t.Logf("%+v (%s)", procs, found.PostMortem.Note)
-		})
+	m := manage(t, `
+[defaults]
+hard_memory_limit = "150M"
+stop_timeout = "5m"
+[worker.slow]
+command = ["HOG", "-report=DIR/slow", "-dir=DIR", "-as=eater1", "parent", "-every=20ms", "-ignore-term", "grow"]
+soft_memory_limit = "100M"
+stop_signal = "SIGWINCH"
+[worker.fast]
+command = ["HOG", "-report=DIR/fast", "-dir=DIR", "-as=eater2", "parent", "-step=1", "-every=0", "-ignore-term", "grow"]
+soft_memory_limit = "none"
+`)
+	for w, child := range map[string]string{"slow": "eater1", "fast": "eater2"} {
+		r := m.gone(w, 1, event.HardMemory)
+		procs := r.PostMortem.Procs
+		if r.Status != "signal SIGKILL" || len(procs) != 2 || procs[0].Command != child || procs[1].Command != "hog" || procs[0].PPID != procs[1].PID {
+			t.Fatalf("%s: the child should come first: %s", w, asJSON(r))
+		}
+		if procs[0].RSS < 4*procs[1].RSS || procs[1].PID != r.PID {
+			t.Errorf("%s: %s", w, asJSON(procs))
+		}
+		if why := m.ctl("why", w); !strings.Contains(why, child) {
+			t.Errorf("workersctl why does not name the child:\n%s", why)
+		}
+		m.alone(w)
+		t.Logf("%s: %s", w, r.PostMortem.Note)
 	}
 }
 
-func TestPoolLimit(t *testing.T) {
-	if !inUnit(t, protected) {
-		return
+// A worker with cgroups of its own is held, killed and judged as a whole.
+func TestWorkerWithCgroups(t *testing.T) {
+	m := manage(t, `
+[defaults]
+soft_memory_limit = "50M"
+hard_memory_limit = "100M"
+[worker.soft]
+command = ["HOG", "-report=DIR/soft", "nest", "-report=DIR/soft-inner", "-ignore-term", "-to=60", "grow"]
+[worker.hard]
+command = ["HOG", "-report=DIR/hard", "nest", "-report=DIR/hard-inner", "-ignore-term", "-step=1", "-every=0", "grow"]
+soft_memory_limit = "none"
+`)
+	m.gone("soft", 1, event.SoftMemory)
+	m.said("soft", 2, "start")
+	r := m.gone("hard", 1, event.HardMemory)
+	if procs := r.PostMortem.Procs; len(procs) != 2 || procs[0].RSS < 50*mib {
+		t.Errorf("%s", asJSON(r))
 	}
-	x := openTree(t, 120*spec.MiB)
-	lim := memory(spec.None, 100*spec.MiB)
-	small := x.hog(lim, "-to=20", "grow")
-	other := x.hog(lim, "-to=30", "grow")
-	reported(t, small.report, "full")
-	reported(t, other.report, "full")
-	victim := x.hog(lim, "-to=90", "-step=2", "-every=0", "grow")
-	status, found := victim.gone()
-	if !killedBy(status, syscall.SIGKILL) || found.OOM != lifecycle.OOMPool {
-		t.Fatalf("status %v, OOM %v, %+v", status, found.OOM, found.PostMortem)
+	for _, w := range []string{"soft", "hard"} {
+		eventually(t, "its leaf is gone with all that was in it", func() bool {
+			_, err := os.Stat(m.leaf(w, 1))
+			return os.IsNotExist(err)
+		})
+		m.alone(w)
 	}
-	if procs := found.PostMortem.Procs; len(procs) != 1 || procs[0].RSS < int64(20*spec.MiB) {
-		t.Errorf("processes %+v", procs)
+	if n := len(m.records(event.Stuck)); n != 0 {
+		t.Errorf("%d were stuck", n)
 	}
-	for _, p := range []*process{small, other} {
-		if pids, err := p.Procs(); err != nil || len(pids) != 1 {
-			t.Errorf("%v: pids %v (%v): it should live", p.ID, pids, err)
+}
+
+// Three grandchildren that left session and parent go with their worker.
+func TestDaemonizedGrandchildren(t *testing.T) {
+	m := manage(t, `
+[worker.forks]
+command = ["HOG", "-report=DIR/forks", "-n=3", "daemonize"]
+`)
+	m.said("forks", 1, "daemonized")
+	procs := filepath.Join(m.leaf("forks", 1), "cgroup.procs")
+	eventually(t, "three grandchildren and their parent in the leaf", func() bool {
+		return len(strings.Fields(read(t, procs))) == 4
+	})
+	pids := strings.Fields(read(t, procs))
+	m.ctl("restart", "forks")
+	m.said("forks", 2, "start")
+	for _, pid := range pids {
+		if _, err := os.Stat("/proc/" + pid); err == nil {
+			t.Errorf("process %s of generation 1 lives", pid)
 		}
 	}
-	// The pool's counter has moved in their lives too; their ends have nothing
-	// to do with it.
-	small.signal(syscall.SIGKILL)
-	if status, found := small.gone(); !killedBy(status, syscall.SIGKILL) || found.OOM != lifecycle.NoOOM {
-		t.Errorf("status %v, OOM %v after kill -9", status, found.OOM)
-	}
-	other.signal(syscall.SIGTERM)
-	if status, found := other.gone(); !status.Exited() || found.OOM != lifecycle.NoOOM {
-		t.Errorf("status %v, OOM %v after SIGTERM", status, found.OOM)
-	}
-}
-
-func TestUnitLimit(t *testing.T) {
-	if !inUnit(t, protected, "MemoryMax=150M", "MemorySwapMax=0") {
-		return
-	}
-	x := openTree(t, spec.None)
-	p := x.hog(memory(spec.None, 400*spec.MiB), "-to=300", "-step=2", "-every=0", "grow")
-	status, found := p.gone()
-	if !killedBy(status, syscall.SIGKILL) || found.OOM != lifecycle.OOMUnit {
-		t.Fatalf("status %v, OOM %v, %+v", status, found.OOM, found.PostMortem)
-	}
-}
-
-func TestMachineOutOfMemory(t *testing.T) {
-	if !inUnit(t, protected) {
-		return
-	}
-	x := openTree(t, spec.None)
-	p := x.hog(memory(spec.None, spec.None), "-to=8000", "-step=16", "-every=0", "grow")
-	status, found := p.gone()
-	if !killedBy(status, syscall.SIGKILL) || found.OOM != lifecycle.OOMHost {
-		t.Fatalf("status %v, OOM %v, %+v", status, found.OOM, found.PostMortem)
-	}
+	m.alone("forks")
+	stays(t, "the new one runs", 200*time.Millisecond, func() bool { return m.worker("forks").Generation == 2 })
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,7 +23,6 @@ type Leaf struct {
 	tree    *Tree
 	dir     int // O_PATH, for clone3 and for everything below
 	current int // memory.current, kept open because it is read most
-	watches []int32
 
 	mu     sync.Mutex // guards what follows, and dir and current against Remove
 	closed bool
@@ -38,16 +36,20 @@ type Leaf struct {
 
 	running  bool // there has been a process
 	wantsEnd bool // Emptied is to be told
-	pace     pace
-	due      time.Time // of the next look
-	quiet    time.Time // no look before, however many events come
-	stalled  time.Time // last look at the pressure
-	// Page cache was at the tripwire from cacheFrom on and last at cacheSeen.
-	cacheFrom, cacheSeen time.Time
+	lost     bool // it can no longer be read, and that was said
+	deaf     bool // it cannot be watched, and that was said
 
-	events      map[string]int64 // memory.events.local, at the last look
-	base, seen  []int64          // the ancestors' oom counters, see verdict
-	seenAt      time.Time
+	memoryWatch, emptyWatch int32
+	armed                   bool // memoryWatch is there; it goes when it fires
+	told                    bool // it has fired since the last look
+
+	pace    pace
+	due     time.Time // of the next look
+	quiet   time.Time // no look before, however many events come
+	stalled time.Time // last look at the pressure
+
+	events      map[string]int64 // memory.events, at the last look
+	base        []int64          // the ancestors' oom counters, see verdict
 	swapPeak    int64
 	stat        map[string]int64 // memory.stat, while there was something to see
 	table       []event.PostMortemProc
@@ -80,7 +82,6 @@ func (t *Tree) newLeaf(id lifecycle.ProcessID, lim Limits) (*Leaf, error) {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(t.workers, name), err)
 	}
 	l.base = t.ancestorOOMs()
-	l.seen = slices.Clone(l.base)
 	return l, nil
 }
 
@@ -160,7 +161,7 @@ func (l *Leaf) Kill() error {
 		return nil
 	}
 	err := writeAt(l.dir, "cgroup.kill", "1")
-	if !errors.Is(err, unix.ENOENT) {
+	if !errors.Is(err, unix.ENOENT) || l.empty() {
 		return err
 	}
 	// Before Linux 5.14: one by one, until no new ones appear.
@@ -176,7 +177,7 @@ func (l *Leaf) Kill() error {
 	return nil
 }
 
-// Procs are the processes in the leaf.
+// Procs are the processes in the leaf and in what the worker made below it.
 func (l *Leaf) Procs() ([]int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -188,7 +189,10 @@ func (l *Leaf) Procs() ([]int, error) {
 
 func (l *Leaf) procs() ([]int, error) {
 	s, err := readAt(l.dir, "cgroup.procs")
-	return parsePIDs(s), err
+	if err != nil {
+		return nil, err
+	}
+	return append(parsePIDs(s), procsBelow(l.dir, ".")...), nil
 }
 
 // Contains reports whether a process lives in the leaf or in a cgroup that the
@@ -255,20 +259,24 @@ func (l *Leaf) checkEmpty() {
 	}
 }
 
+// empty is true of a leaf that is no longer there, too: nothing can live in it.
 func (l *Leaf) empty() bool {
 	s, err := readAt(l.dir, "cgroup.events")
-	return err == nil && parseFlat(s)["populated"] == 0
+	if err != nil {
+		return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV)
+	}
+	return parseFlat(s)["populated"] == 0
 }
 
 // Remove takes the leaf away. Nothing may live in it; cgroups that the worker
 // made below it go first.
 func (l *Leaf) Remove() error {
-	l.tree.forget(l)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return nil
 	}
+	l.tree.forget(l)
 	l.close()
 	return removeTree(l.tree.dir, LeafName(l.ID))
 }

@@ -1,119 +1,129 @@
 package cgroup
 
 import (
+	"errors"
 	"maps"
-	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/workersd/workersd/pkg/spec"
 )
 
 const (
-	// Page cache at the tripwire sets it off again every ten milliseconds. How
-	// long such events are left alone follows from the room that is left.
+	// Page cache at the tripwire sets it off again and again. How long it is
+	// not listened to then follows from the room that is left.
 	quietLeast, quietMost = 10 * time.Millisecond, 100 * time.Millisecond
-	// cacheFor is how long page cache may sit at the tripwire without a break
-	// before the tripwire makes room for it, half-way to the hard limit.
-	cacheFor = time.Second
-	// fenced is how long a worker that passed its soft limit is fenced until its
-	// stop signal is on the way. Without the fence a busy machine would signal
-	// late, and find the worker far above its limit.
-	fenced = 500 * time.Millisecond
-	// handling is how long the fence stays after that signal: a program that
-	// handles it in another thread would run ahead of itself at full speed.
-	handling = 50 * time.Millisecond
+	// braked is how long a worker that passed its soft limit is braked until its
+	// stop signal is on the way; longer means that it has to wait for its turn.
+	// Without the brake a busy machine would signal late, and find the worker far
+	// above its limit.
+	braked = 500 * time.Millisecond
 	// pressureEvery is how often the kernel computes its averages anew.
 	pressureEvery = 2 * time.Second
 	// tableEvery bounds how often the processes of a leaf are listed.
 	tableEvery = 100 * time.Millisecond
 )
 
-// dueAt is when the leaf is to be looked at by itself.
+// mark says what happened to a leaf; the loop looks at it next.
+func (l *Leaf) mark(now time.Time) {
+	l.mu.Lock()
+	l.armed, l.told, l.due = false, true, now
+	l.mu.Unlock()
+}
+
+// dueAt is when the leaf is to be looked at.
 func (l *Leaf) dueAt() (time.Time, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.due, l.running && !l.closed
+	return l.due, l.running && !l.closed && !l.lost
 }
 
 // look reads the leaf, because the kernel said so or because it is time, and
 // acts on what it finds. It returns when it wants to look again.
-func (l *Leaf) look(now time.Time, told bool) time.Time {
+func (l *Leaf) look(now time.Time) time.Time {
 	l.mu.Lock()
-	if l.closed || !l.running {
+	if l.closed {
 		l.mu.Unlock()
 		return now.Add(rare)
 	}
-	if told && now.Before(l.quiet) {
+	if now.Before(l.quiet) {
 		l.due = l.quiet
 		l.mu.Unlock()
-		return l.due
+		return l.quiet
 	}
-	passed, held := l.inspect(now)
+	passed, u := l.inspect(now)
 	soft, due := l.limits.Soft, l.due
 	l.mu.Unlock()
 	if passed {
-		l.tree.options.SoftPassed(l, held, soft)
+		l.tree.options.SoftPassed(l, u.held(), soft)
 	}
 	return due
 }
 
-// inspect does what look promises, under the lock. Everything it writes raises
-// a limit, which never makes the kernel reclaim in our thread.
-func (l *Leaf) inspect(now time.Time) (passed bool, held spec.Bytes) {
-	l.refreshAncestors(now)
-	l.readEvents(now)
+// inspect does what look promises, under the lock. What it writes raises a
+// limit or lowers it to more than is in use: neither makes the kernel reclaim
+// in our thread.
+func (l *Leaf) inspect(now time.Time) (passed bool, u usage) {
+	told := l.told
+	l.told = false
+	l.listen() // before reading: what comes after that is told anew
 	u, err := l.usage()
 	if err != nil {
-		l.due = now.Add(l.tree.interval())
-		return false, 0
+		l.vanished(err)
+		l.due = now.Add(rare)
+		return false, u
 	}
 	l.pace.saw(now, spec.Bytes(u.current))
-	soft := l.limits.Soft
-	if soft.Set() && !l.fired && spec.Bytes(u.current+u.swap) > soft {
-		stat := l.readStat()
-		u.reclaimable = reclaimable(stat)
-		l.list(now, u.current)
-		if u.held() > soft {
-			l.lift(fence(soft, l.limits.Hard))
-			l.fired, l.liftBy, passed = true, now.Add(fenced), true
-		} else {
-			l.quiet = now.Add(min(max(l.pace.reach(float64(soft-u.held())), quietLeast), quietMost))
-			l.ease(now)
+	if told {
+		l.readEvents(now)
+	}
+	if soft := l.limits.Soft; soft.Set() && !l.fired {
+		switch {
+		case u.charged() > soft:
+			stat := l.readStat()
+			u.reclaimable = reclaimable(stat)
+			if u.held() > soft {
+				l.list(now, u.current)
+				l.fired, l.liftBy, passed = true, now.Add(braked), true
+				break
+			}
+			l.quiet = now.Add(min(max(l.pace.reach(soft-u.held()), quietLeast), quietMost))
+			l.raise(now, u)
+		case l.high != soft && u.charged() < low(soft):
+			l.setHigh(soft)
 		}
 	}
 	if l.fired && l.high.Set() && !now.Before(l.liftBy) {
-		l.lift(spec.None)
+		l.setHigh(spec.None)
 	}
 	if l.pending.Set() && spec.Bytes(u.current) < l.pending {
 		if writeAt(l.dir, "memory.max", bytesMax(l.pending)) == nil {
 			l.pending = spec.None
 		}
 	}
-	if now.Sub(l.tableAt) >= time.Second || u.current-l.tableMemory > l.step() {
+	if grown := u.current - l.tableMemory; grown > l.step() || l.table == nil {
 		l.list(now, u.current)
 	}
-	l.due = now.Add(l.wait())
-	return passed, u.held()
+	l.due = now.Add(l.wait(now))
+	return passed, u
 }
 
 // wait is how long the leaf may go unread.
-func (l *Leaf) wait() time.Duration {
+func (l *Leaf) wait(now time.Time) time.Duration {
 	check := l.tree.interval()
-	limit := l.limits.Hard
-	longest := check
+	soft := l.limits.Soft
 	switch {
 	case l.fired && l.high.Set():
-		return l.liftBy.Sub(l.tree.clock())
-	case l.pending.Set():
-		return check
-	case l.limits.Soft.Set() && !l.fired && l.high == l.limits.Soft:
-		return rare // armed: the kernel is the guard, and tells us
-	case l.limits.Soft.Set() && !l.fired:
-		limit = l.limits.Soft // the tripwire was raised: reading takes its place
-	case !l.limits.Soft.Set():
-		longest = rare // only the hard limit, which the kernel keeps alone
+		return l.liftBy.Sub(now)
+	case l.pending.Set(), !l.armed && soft.Set():
+		return check // nobody tells us
+	case l.fired:
+		return l.pace.next(l.limits.Hard, check)
+	case !soft.Set(), l.high == soft:
+		return rare // the kernel is the guard, and tells us
 	}
-	return l.pace.next(limit, longest)
+	return l.pace.next(soft, check) // the tripwire was raised: reading takes its place
 }
 
 // step is the growth after which the list of processes is read anew.
@@ -137,39 +147,49 @@ func (l *Leaf) usage() (u usage, err error) {
 	return u, nil
 }
 
+// vanished: the leaf cannot be read. Said once; the worker is left alone.
+func (l *Leaf) vanished(err error) {
+	if !l.lost {
+		l.lost = true
+		text := "its cgroup cannot be read, no limit is enforced until it is started again: " + err.Error()
+		if errors.Is(err, unix.ENODEV) {
+			text = "its cgroup was removed by somebody else, no limit is enforced until it is started again"
+		}
+		l.tree.options.Problem(l.ID.Worker + ": " + text)
+	}
+}
+
 // Signalled says that the worker was sent a signal to leave: from here on it
 // needs its memory to finish its work, and the tripwire goes.
 func (l *Leaf) Signalled() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || !l.fired || !l.high.Set() {
-		return
-	}
-	if by := l.tree.clock().Add(handling); by.Before(l.liftBy) {
-		l.liftBy, l.due = by, by
-		l.tree.kick()
+	if !l.closed && l.fired && l.high.Set() {
+		l.setHigh(spec.None)
 	}
 }
 
-// lift raises memory.high, to nothing for None.
-func (l *Leaf) lift(to spec.Bytes) {
+// setHigh writes memory.high; None is "max".
+func (l *Leaf) setHigh(to spec.Bytes) {
 	if writeAt(l.dir, "memory.high", bytesMax(to)) == nil {
 		l.high = to
 	}
 }
 
-// ease raises the tripwire of a worker whose page cache reaches it time and
-// again, or that stands still on it: some work cannot do with less cache.
-func (l *Leaf) ease(now time.Time) {
-	if now.Sub(l.cacheSeen) > pressureEvery {
-		l.cacheFrom = now
-	}
-	l.cacheSeen = now
-	if !l.high.Set() || (now.Sub(l.cacheFrom) < cacheFor && !l.stalls(now)) {
+// raise lets a tripwire follow the page cache that has reached it. A worker that
+// stands still at the end of that way cannot do with so little cache, and gets
+// half of the rest.
+func (l *Leaf) raise(now time.Time, u usage) {
+	if !l.high.Set() {
 		return
 	}
-	l.lift(raised(l.high, l.limits.Hard))
-	l.cacheFrom = now
+	next := follow(l.limits.Soft, l.limits.Hard, l.high, u)
+	if next == l.high && l.stalls(now) {
+		next = raised(l.high, l.limits.Hard)
+	}
+	if next != l.high {
+		l.setHigh(next)
+	}
 }
 
 // stalls reports whether everything in the leaf waits for memory too often.
@@ -186,10 +206,10 @@ func (l *Leaf) stalls(now time.Time) bool {
 	return ok && full > fullStall
 }
 
-// readEvents takes in memory.events.local. When the limits begin to bite, the
+// readEvents takes in memory.events. When the limits begin to bite, the
 // processes are listed: after the kernel has killed there are none.
 func (l *Leaf) readEvents(now time.Time) {
-	s, err := readAt(l.dir, "memory.events.local")
+	s, err := readAt(l.dir, "memory.events")
 	if err != nil {
 		return
 	}
@@ -200,7 +220,6 @@ func (l *Leaf) readEvents(now time.Time) {
 	if !maps.Equal(events, l.events) && now.Sub(l.tableAt) >= tableEvery {
 		n, _ := l.readCurrent()
 		l.list(now, n)
-		l.readStat()
 	}
 	l.events = events
 }
@@ -226,11 +245,10 @@ func (l *Leaf) writeDown(now time.Time) {
 	}
 	n, _ := l.readCurrent()
 	l.list(now, n)
-	l.readStat()
 }
 
-// list keeps the processes of the leaf. An empty list is no news: it would
-// take the last one's place.
+// list keeps the processes of the leaf and what its memory is. An empty list is
+// no news: it would take the last one's place.
 func (l *Leaf) list(now time.Time, current int64) {
 	pids, err := l.procs()
 	if err != nil || len(pids) == 0 {
@@ -240,18 +258,12 @@ func (l *Leaf) list(now time.Time, current int64) {
 	if len(table) == 0 || table[0].RSS == 0 {
 		return
 	}
+	stat := l.stat
+	l.readStat()
 	// Killed while the list was made: half of it would be a list of the dead.
-	if s, err := readAt(l.dir, "memory.events.local"); err == nil && parseFlat(s)["oom_kill"] > 0 && l.table != nil {
+	if s, err := readAt(l.dir, "memory.events"); err == nil && parseFlat(s)["oom_kill"] > 0 && l.table != nil {
+		l.stat = stat
 		return
 	}
 	l.table, l.tableAt, l.tableMemory = table, now, current
-}
-
-// pressureText is memory.pressure on one line.
-func (l *Leaf) pressureText() string {
-	s, err := readAt(l.dir, "memory.pressure")
-	if err != nil {
-		return ""
-	}
-	return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")
 }

@@ -76,6 +76,18 @@ func parsePIDs(s string) []int {
 	return pids
 }
 
+// procsBelow are the processes of the cgroups below name in dir.
+func procsBelow(dir int, name string) (pids []int) {
+	for _, sub := range subdirs(dir, name) {
+		sub = name + "/" + sub
+		if s, err := readAt(dir, sub+"/cgroup.procs"); err == nil {
+			pids = append(pids, parsePIDs(s)...)
+		}
+		pids = append(pids, procsBelow(dir, sub)...)
+	}
+	return pids
+}
+
 // PathOf is the cgroup v2 path of a process as the kernel writes it, relative
 // to our cgroup namespace. ok is false when the process is gone.
 func PathOf(proc string, pid int) (path string, ok bool) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/cgroups/v3/cgroup2"
@@ -28,7 +29,7 @@ type Options struct {
 	CheckInterval time.Duration
 	Pool          spec.Bytes // [manager] memory_limit
 	// SoftPassed: what the worker holds is above its soft limit. The tripwire is
-	// lifted after Signalled, or by itself in half a second.
+	// lifted by Signalled, or by itself in half a second.
 	SoftPassed func(l *Leaf, usage, limit spec.Bytes)
 	// Emptied: nothing lives in the leaf; told once after each TellEmpty.
 	Emptied func(l *Leaf)
@@ -47,12 +48,15 @@ type Tree struct {
 	pool     *cgroup2.Manager
 	clock    func() time.Time
 
-	ancestors []int // memory.events.local of workers/, of the root and above
+	ancestors []ancestor // workers/, the root and above
 	inotify   *os.File
-	batches   chan []int32  // watches that fired; nil asks for a rescan
-	wake      chan struct{} // one place: a wake-up says only that something changed
-	done      chan struct{} // closed by Close
-	loops     sync.WaitGroup
+	kicked    atomic.Bool
+	done      chan struct{} // closed by the loop at its end
+
+	// Of the loop alone.
+	ooms     []int64   // of the ancestors, as every unharmed leaf has them
+	oomsAt   time.Time // when they were seen to have risen; zero: they have not
+	pooledAt time.Time // when leaves were last looked into for an ancestor
 
 	mu       sync.Mutex // guards what follows
 	check    time.Duration
@@ -76,16 +80,17 @@ func Open(o Options) (*Tree, error) {
 		options: o, proc: o.Proc, relative: o.Root.Rel,
 		workers: filepath.Join(o.Root.Path, "workers"), dir: -1,
 		has: map[string]bool{}, clock: time.Now,
-		batches: make(chan []int32, 16), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		check: o.CheckInterval, poolNext: spec.None,
+		done: make(chan struct{}), check: o.CheckInterval, poolNext: spec.None,
 		leaves: map[*Leaf]bool{}, watched: map[int32]watch{},
 	}
 	if err := t.arrange(); err != nil {
 		t.closeFiles()
 		return nil, err
 	}
-	t.loops.Go(t.readInotify)
-	t.loops.Go(t.loop)
+	go func() {
+		defer close(t.done)
+		t.loop()
+	}()
 	return t, nil
 }
 
@@ -116,7 +121,7 @@ func (t *Tree) arrange() error {
 	if err := t.sweep(); err != nil {
 		return err
 	}
-	t.openAncestors(root.Path)
+	t.openAncestors()
 	return t.openInotify()
 }
 
@@ -258,13 +263,14 @@ func (t *Tree) Configure(check time.Duration, pool spec.Bytes) {
 }
 
 // lowerPool writes a new pool limit, unless more is in use: then the kernel
-// would kill at once, and the limit waits until less is.
-func (t *Tree) lowerPool(say bool) {
+// would kill at once, and the limit waits until less is. It returns how long
+// until it is to be tried again.
+func (t *Tree) lowerPool(say bool) time.Duration {
 	t.mu.Lock()
-	limit, wait := t.poolNext, t.poolWait
+	limit, wait, check := t.poolNext, t.poolWait, t.check
 	t.mu.Unlock()
 	if !wait {
-		return
+		return rare
 	}
 	if limit.Set() {
 		used, err := t.poolUsage()
@@ -272,15 +278,18 @@ func (t *Tree) lowerPool(say bool) {
 			if say {
 				t.options.Problem(fmt.Sprintf("memory_limit = %s is less than the workers hold (%s): it waits until they hold less", limit, used.held()))
 			}
-			return
+			return check
 		}
 	}
 	if err := t.writePool(limit); err != nil {
 		t.options.Problem(err.Error())
 	}
 	t.mu.Lock()
-	t.poolWait = t.poolNext != limit // another one may have come meanwhile
-	t.mu.Unlock()
+	defer t.mu.Unlock()
+	if t.poolWait = t.poolNext != limit; t.poolWait { // another one has come meanwhile
+		return 0
+	}
+	return rare
 }
 
 func (t *Tree) poolUsage() (u usage, err error) {
@@ -307,9 +316,8 @@ func (t *Tree) all() []*Leaf {
 
 // Close stops looking and gives everything back. Leaves must be gone.
 func (t *Tree) Close() error {
-	close(t.done)
 	t.inotify.Close()
-	t.loops.Wait()
+	<-t.done
 	t.closeFiles()
 	// Under a unit systemd removes it; under --cgroup-root nobody else would.
 	if err := unix.Rmdir(t.workers); err != nil && !errors.Is(err, unix.ENOENT) {
@@ -319,10 +327,11 @@ func (t *Tree) Close() error {
 }
 
 func (t *Tree) closeFiles() {
-	for _, fd := range append(t.ancestors, t.dir) {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
+	for _, a := range t.ancestors {
+		unix.Close(a.fd)
+	}
+	if t.dir >= 0 {
+		unix.Close(t.dir)
 	}
 	t.ancestors, t.dir = nil, -1
 }

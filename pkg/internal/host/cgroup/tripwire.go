@@ -8,8 +8,8 @@ import (
 
 // memory.high left in place is no soft limit: above it the kernel slows the
 // worker down to a crawl, for ever. So it is a tripwire: it tells us at once
-// that the limit was crossed, and is lifted before the worker notices. What
-// follows is the policy, without any I/O.
+// that the limit was crossed, brakes the worker until its stop signal is on the
+// way, and is lifted then. What follows is the policy, without any I/O.
 
 // usage is one look at the memory of a leaf.
 type usage struct {
@@ -24,6 +24,9 @@ func reclaimable(stat map[string]int64) int64 {
 	return stat["active_file"] + stat["inactive_file"] + stat["slab_reclaimable"]
 }
 
+// charged is all that the kernel holds against the limit.
+func (u usage) charged() spec.Bytes { return spec.Bytes(u.current + u.swap) }
+
 // held is what the worker itself holds on to.
 func (u usage) held() spec.Bytes {
 	return spec.Bytes(max(u.current-u.reclaimable, 0) + u.swap)
@@ -33,10 +36,8 @@ func (u usage) held() spec.Bytes {
 // waits for memory, from which on a tripwire costs more than it is worth.
 const fullStall = 10
 
-// raised is the next place of a tripwire that a worker stalls on though it is
-// its page cache that reaches it: half-way to the hard limit, or twice as high
-// where there is none. The soft limit itself stays what it is; reading more
-// often takes the kernel's place.
+// raised is half the way from a tripwire to the hard limit, or twice as high
+// where there is none.
 func raised(tripwire, hard spec.Bytes) spec.Bytes {
 	if !hard.Set() {
 		return 2 * tripwire
@@ -44,16 +45,16 @@ func raised(tripwire, hard spec.Bytes) spec.Bytes {
 	return tripwire + (hard-tripwire)/2
 }
 
-// fence is where memory.high goes when the soft limit was passed, until the
-// worker handles its stop signal: close enough that nothing runs away, far
-// enough that the way there costs nothing.
-func fence(soft, hard spec.Bytes) spec.Bytes {
-	room := max(soft/50, spec.MiB)
-	if hard.Set() {
-		room = min(room, (hard-soft)/4)
-	}
-	return soft + room
+// follow is where a tripwire goes that page cache has reached: where the worker
+// would be at its soft limit with the cache that it has, at most half-way to
+// the hard limit. There the kernel trims the cache, and goes on telling us.
+func follow(soft, hard, high spec.Bytes, u usage) spec.Bytes {
+	return max(high, min(soft+spec.Bytes(u.reclaimable), raised(soft, hard)))
 }
+
+// low is below what a raised tripwire goes back to the soft limit: the cache is
+// gone that it was raised for.
+func low(soft spec.Bytes) spec.Bytes { return soft - soft/8 }
 
 const (
 	// rare is how often an armed leaf is read at least: the kernel watches.
@@ -83,13 +84,13 @@ func (p *pace) next(limit spec.Bytes, longest time.Duration) time.Duration {
 	if !limit.Set() || p.fastest <= 0 {
 		return longest
 	}
-	return min(max(p.reach(float64(limit-p.usage)), soonest), longest)
+	return min(max(p.reach(limit-p.usage), soonest), longest)
 }
 
 // reach is half the time in which room could be filled.
-func (p *pace) reach(room float64) time.Duration {
+func (p *pace) reach(room spec.Bytes) time.Duration {
 	if p.fastest <= 0 {
 		return rare
 	}
-	return time.Duration(min(max(room, 0)/p.fastest/2, rare.Seconds()) * float64(time.Second))
+	return time.Duration(min(float64(max(room, 0))/p.fastest/2, rare.Seconds()) * float64(time.Second))
 }

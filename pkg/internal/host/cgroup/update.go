@@ -51,7 +51,7 @@ func (l *Leaf) settle(written spec.Bytes) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.closed && l.high != written {
-		l.lift(l.high)
+		l.setHigh(l.high)
 	}
 }
 
@@ -79,7 +79,7 @@ func (l *Leaf) retarget(old Limits, held spec.Bytes) (passed, arm bool) {
 		return false, false
 	}
 	if soft.Set() && held > soft {
-		l.lift(spec.None)
+		l.setHigh(spec.None)
 		l.fired = true
 		return true, false
 	}

@@ -1,59 +1,126 @@
 package cgroup
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/workersd/workersd/pkg/internal/event"
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
+	"github.com/workersd/workersd/pkg/spec"
 )
 
 // The kernel raises a victim's oom_kill in every kind of out-of-memory; only
-// the local "oom" of the cgroup whose limit was hit says whose it was.
+// the "oom" of the cgroup whose limit was hit says whose it was.
+
+// ancestor is a cgroup above the leaves.
+type ancestor struct {
+	path string // of its memory.events.local
+	fd   int
+}
 
 // openAncestors keeps the counters of the pool, of the root and of what is
 // above: a limit may stand on the unit or on its slice. They are only read.
-func (t *Tree) openAncestors(root string) {
+func (t *Tree) openAncestors() {
 	for dir := t.workers; ; dir = filepath.Dir(dir) {
-		fd, err := unix.Open(filepath.Join(dir, "memory.events.local"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		path := filepath.Join(dir, "memory.events.local")
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return // the top of the hierarchy has none
+			break // the top of the hierarchy has none
 		}
-		t.ancestors = append(t.ancestors, fd)
+		t.ancestors = append(t.ancestors, ancestor{path, fd})
 	}
+	t.ooms = t.ancestorOOMs()
 }
 
 // ancestorOOMs is the local "oom" of the pool, the root and those above.
 func (t *Tree) ancestorOOMs() []int64 {
 	out := make([]int64, len(t.ancestors))
-	for i, fd := range t.ancestors {
-		if s, err := readFD(fd); err == nil {
+	for i, a := range t.ancestors {
+		if s, err := readFD(a.fd); err == nil {
 			out[i] = parseFlat(s)["oom"]
 		}
 	}
 	return out
 }
 
-// refreshAncestors moves the base of the comparison forward while the leaf is
-// unharmed: another worker that ran into the pool's limit an hour ago must not
-// explain this one's death. The base lags one look behind, because the kernel
-// raises the ancestor's counter a moment before the victim's.
-func (l *Leaf) refreshAncestors(now time.Time) {
-	if now.Sub(l.seenAt) < time.Second {
+const (
+	// oomSettles is how long after an ancestor's counter has risen a leaf without
+	// a victim is taken to be unharmed. The kernel raises the victim's own
+	// counter after it has chosen it, which takes a moment.
+	oomSettles = time.Second
+	// poolEvery bounds how often the leaves are looked into while the pool is at
+	// its limit, where page cache alone may hold it.
+	poolEvery = 500 * time.Millisecond
+	// poolTables is how many leaves, the largest, are looked into then.
+	poolTables = 16
+)
+
+// ancestorFired: something above the leaves is at its limit, and one of the
+// largest will be killed. What it holds is written down while it can be seen.
+func (t *Tree) ancestorFired() {
+	now := t.clock()
+	if ooms := t.ancestorOOMs(); !slices.Equal(ooms, t.ooms) && t.oomsAt.IsZero() {
+		t.oomsAt = now
+	}
+	if now.Sub(t.pooledAt) < poolEvery {
 		return
 	}
-	ooms := l.tree.ancestorOOMs()
-	s, err := readAt(l.dir, "memory.events.local")
-	if err != nil || parseFlat(s)["oom_kill"] != 0 {
-		return
+	t.pooledAt = now
+	type sized struct {
+		l *Leaf
+		n spec.Bytes
 	}
-	l.base, l.seen, l.seenAt = l.seen, ooms, now
+	var all []sized
+	for _, l := range t.all() {
+		if n, ok := l.Memory(); ok {
+			all = append(all, sized{l, n})
+		}
+	}
+	slices.SortFunc(all, func(a, b sized) int { return cmp.Compare(b.n, a.n) })
+	for _, s := range all[:min(len(all), poolTables)] {
+		s.l.writeDown(now)
+	}
 }
 
-// verdict compares the counters. Each is new in a leaf, so its start is zero.
+// settleOOMs moves the base of the comparison forward for the leaves that an
+// ancestor's limit has left unharmed: another worker that ran into the pool's
+// limit an hour ago must not explain this one's death. It returns how long until
+// it has something to do.
+func (t *Tree) settleOOMs() time.Duration {
+	if t.oomsAt.IsZero() {
+		return rare
+	}
+	if left := oomSettles - t.clock().Sub(t.oomsAt); left > 0 {
+		return left
+	}
+	t.oomsAt, t.ooms = time.Time{}, t.ancestorOOMs()
+	for _, l := range t.all() {
+		l.unharmed(t.ooms)
+	}
+	return rare
+}
+
+// unharmed takes a new base, unless the leaf has a victim.
+func (l *Leaf) unharmed(ooms []int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	if s, err := readAt(l.dir, "memory.events"); err == nil && parseFlat(s)["oom_kill"] == 0 {
+		l.base = ooms
+	}
+}
+
+// verdict compares the counters of a leaf, which began at zero, and those of
+// its ancestors, which began at base. Those of the leaf include cgroups that
+// the worker made below it: a limit in there is the worker's own.
 func verdict(events map[string]int64, base, ooms []int64) lifecycle.OOM {
 	if events["oom_kill"] == 0 {
 		return lifecycle.NoOOM
@@ -88,7 +155,7 @@ func (l *Leaf) Evidence() lifecycle.Evidence {
 		return lifecycle.Evidence{}
 	}
 	now := l.tree.clock()
-	if s, err := readAt(l.dir, "memory.events.local"); err == nil {
+	if s, err := readAt(l.dir, "memory.events"); err == nil {
 		l.events = parseFlat(s)
 	}
 	pm := &event.PostMortem{
@@ -114,4 +181,13 @@ func (l *Leaf) Evidence() lifecycle.Evidence {
 		pm.Note = fmt.Sprintf("processes as seen %s before", now.Sub(l.tableAt).Round(time.Millisecond))
 	}
 	return lifecycle.Evidence{OOM: verdict(l.events, l.base, l.tree.ancestorOOMs()), PostMortem: pm}
+}
+
+// pressureText is memory.pressure on one line.
+func (l *Leaf) pressureText() string {
+	s, err := readAt(l.dir, "memory.pressure")
+	if err != nil {
+		return ""
+	}
+	return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")
 }

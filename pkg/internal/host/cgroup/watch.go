@@ -2,100 +2,121 @@ package cgroup
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/workersd/workersd/pkg/spec"
 )
 
-// watch is what one inotify watch is about. A watch without a leaf is the pool's.
+// watch is what one inotify watch is about: a leaf, or without one an ancestor.
 type watch struct {
-	leaf   *Leaf
-	memory bool // memory.events.local, else cgroup.events
+	leaf *Leaf
+	kind watchKind
 }
 
+type watchKind uint8
+
+const (
+	memoryEvents    watchKind = iota // memory.events of a leaf; fires once
+	populatedEvents                  // cgroup.events of a leaf
+	ancestorEvents                   // memory.events.local of the pool, the root and above
+)
+
 // openInotify makes the one instance for all leaves: the kernel allows 128 of
-// them to a user, and one goroutine reads them all.
+// them to a user.
 func (t *Tree) openInotify() error {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return fmt.Errorf("inotify: %w", err)
 	}
 	t.inotify = os.NewFile(uintptr(fd), "inotify")
-	if err := t.watch(filepath.Join(t.workers, "memory.events.local"), watch{memory: true}); err != nil {
-		t.inotify.Close()
-		return err
-	}
-	return nil
-}
-
-func (t *Tree) watch(path string, w watch) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var wd int
-	conn, err := t.inotify.SyscallConn()
-	if err == nil {
-		cerr := conn.Control(func(fd uintptr) { wd, err = unix.InotifyAddWatch(int(fd), path, unix.IN_MODIFY) })
-		if cerr != nil {
-			err = cerr
+	for _, a := range t.ancestors {
+		if _, err := t.watch(a.path, watch{kind: ancestorEvents}); err != nil {
+			t.inotify.Close()
+			return err
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("watch %s (is fs.inotify.max_user_watches reached?): %w", path, err)
-	}
-	t.watched[int32(wd)] = w
-	if w.leaf != nil {
-		w.leaf.watches = append(w.leaf.watches, int32(wd))
-	}
 	return nil
 }
 
-// remember begins to look after a leaf. A leaf that cannot be watched is read
+// watch begins to listen to a file.
+func (t *Tree) watch(path string, w watch) (wd int32, err error) {
+	mask := uint32(unix.IN_MODIFY)
+	if w.kind == memoryEvents {
+		mask |= unix.IN_ONESHOT
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	err = t.control(func(fd int) error {
+		n, err := unix.InotifyAddWatch(fd, path, mask)
+		wd = int32(n)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("watch %s (is fs.inotify.max_user_watches reached?): %w", path, err)
+	}
+	t.watched[wd] = w
+	return wd, nil
+}
+
+func (t *Tree) control(fn func(fd int) error) error {
+	conn, err := t.inotify.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if cerr := conn.Control(func(fd uintptr) { err = fn(int(fd)) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
+// listen arms the watch for what happens to the memory of the leaf. It fires
+// once: page cache at a limit would fire it a hundred times a second, so each
+// look decides when it is armed again. A leaf that cannot be watched is read
 // often instead: that must not keep a worker from running.
+func (l *Leaf) listen() {
+	if l.armed {
+		return
+	}
+	wd, err := l.tree.watch(filepath.Join(l.Path(), "memory.events"), watch{l, memoryEvents})
+	switch {
+	case err == nil:
+		l.armed, l.memoryWatch = true, wd
+	case errors.Is(err, unix.ENOENT): // it vanished, which is said elsewhere
+	case !l.deaf:
+		l.deaf = true
+		l.tree.options.Problem(err.Error())
+	}
+}
+
+// remember begins to look after a leaf.
 func (t *Tree) remember(l *Leaf) {
 	t.mu.Lock()
 	t.leaves[l] = true
 	t.mu.Unlock()
-	for file, memory := range map[string]bool{"memory.events.local": true, "cgroup.events": false} {
-		if err := t.watch(filepath.Join(l.Path(), file), watch{l, memory}); err != nil {
-			t.options.Problem(err.Error())
-		}
+	wd, err := t.watch(filepath.Join(l.Path(), "cgroup.events"), watch{l, populatedEvents})
+	if err != nil {
+		t.options.Problem(err.Error())
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.emptyWatch = wd
+	l.listen()
 }
 
-// forget ends looking after a leaf. Its watches go with its files.
+// forget ends looking after a leaf, whose lock is held. A watch holds on to its
+// file, and with it to the whole removed cgroup, so it is taken away before.
 func (t *Tree) forget(l *Leaf) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.leaves, l)
-	for _, wd := range l.watches {
-		delete(t.watched, wd)
-	}
-}
-
-// readInotify turns the kernel's queue into batches of watches. It ends when
-// Close closes the descriptor.
-func (t *Tree) readInotify() {
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := t.inotify.Read(buf)
-		if err != nil {
-			return
-		}
-		batch, overflow := parseInotify(buf[:n])
-		if overflow {
-			batch = nil // which ones were lost is unknown: all are read again
-		} else if len(batch) == 0 {
-			continue
-		}
-		select {
-		case t.batches <- batch:
-		case <-t.done:
-			return
+	for _, wd := range []int32{l.memoryWatch, l.emptyWatch} {
+		if t.watched[wd].leaf == l {
+			delete(t.watched, wd)
+			t.control(func(fd int) error { _, err := unix.InotifyRmWatch(fd, uint32(wd)); return err })
 		}
 	}
 }
@@ -112,100 +133,73 @@ func parseInotify(b []byte) (watches []int32, overflow bool) {
 		case mask&unix.IN_MODIFY != 0:
 			watches = append(watches, wd)
 		}
-		b = b[min(len(b), unix.SizeofInotifyEvent+int(size)):]
+		b = b[min(uint64(len(b)), unix.SizeofInotifyEvent+uint64(size)):]
 	}
 	return watches, overflow
 }
 
+// kick makes the loop see what changed.
 func (t *Tree) kick() {
-	select {
-	case t.wake <- struct{}{}:
-	default: // one is waiting already
-	}
+	t.kicked.Store(true)
+	t.inotify.SetReadDeadline(time.Unix(1, 0))
 }
 
-// loop looks at leaves when the kernel says so and when it is time.
+// loop looks at leaves when the kernel says so and when it is time. It ends
+// when Close closes the descriptor.
 func (t *Tree) loop() {
-	timer := time.NewTimer(rare)
-	defer timer.Stop()
+	buf := make([]byte, 64<<10)
 	for {
-		timer.Reset(t.lookDue())
-		select {
-		case <-t.done:
+		t.inotify.SetReadDeadline(time.Now().Add(t.lookDue()))
+		if t.kicked.Swap(false) {
+			continue // it may have come before the deadline was set
+		}
+		n, err := t.inotify.Read(buf)
+		switch {
+		case err == nil:
+			t.fired(parseInotify(buf[:n]))
+		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return
-		case <-timer.C:
-		case <-t.wake:
-		case batch := <-t.batches:
-			t.fired(batch)
 		}
 	}
 }
 
-// fired handles the watches of one batch, each once.
-func (t *Tree) fired(batch []int32) {
-	if batch == nil {
+// fired takes in the watches of one batch. After an overflow it is unknown which
+// ones were lost, and all are read again.
+func (t *Tree) fired(batch []int32, overflow bool) {
+	if overflow {
 		for _, l := range t.all() {
 			l.checkEmpty()
-			l.look(t.clock(), true)
+			l.mark(t.clock())
 		}
+		t.ancestorFired()
 		return
 	}
-	seen := make(map[int32]bool, len(batch))
+	ancestor := false
 	for _, wd := range batch {
 		t.mu.Lock()
 		w, ok := t.watched[wd]
+		if ok && w.kind == memoryEvents {
+			delete(t.watched, wd)
+		}
 		t.mu.Unlock()
 		switch {
-		case !ok || seen[wd]:
-		case w.leaf == nil:
-			t.poolFired()
-		case w.memory:
-			w.leaf.look(t.clock(), true)
+		case !ok:
+		case w.kind == ancestorEvents:
+			ancestor = true
+		case w.kind == memoryEvents:
+			w.leaf.mark(t.clock())
 		default:
 			w.leaf.checkEmpty()
 		}
-		seen[wd] = true
 	}
-}
-
-// poolTables bounds how many leaves are looked into when the pool is full.
-const poolTables = 16
-
-// poolFired: the workers together are at their limit, and one of the largest
-// will be killed. What it holds is written down while it can be seen.
-func (t *Tree) poolFired() {
-	type sized struct {
-		l *Leaf
-		n spec.Bytes
-	}
-	var largest []sized
-	for _, l := range t.all() {
-		n, ok := l.Memory()
-		if !ok {
-			continue
-		}
-		largest = append(largest, sized{l, n})
-		for i := len(largest) - 1; i > 0 && largest[i].n > largest[i-1].n; i-- {
-			largest[i], largest[i-1] = largest[i-1], largest[i]
-		}
-		largest = largest[:min(len(largest), poolTables)]
-	}
-	for _, s := range largest {
-		s.l.writeDown(t.clock())
+	if ancestor {
+		t.ancestorFired()
 	}
 }
 
 // lookDue looks at each leaf that is due, and says when the next one is.
 func (t *Tree) lookDue() time.Duration {
-	t.lowerPool(false)
-	next := rare
-	if t.interval() < next {
-		t.mu.Lock()
-		if t.poolWait {
-			next = t.check
-		}
-		t.mu.Unlock()
-	}
+	next := min(t.lowerPool(false), t.settleOOMs())
 	for _, l := range t.all() {
 		now := t.clock()
 		due, ok := l.dueAt()
@@ -213,7 +207,7 @@ func (t *Tree) lookDue() time.Duration {
 			continue
 		}
 		if !due.After(now) {
-			due = l.look(now, false)
+			due = l.look(now)
 		}
 		next = min(next, due.Sub(now))
 	}

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -46,10 +48,11 @@ func main() {
 			term <- s
 		}
 	}()
+	cgroup()
 	if *ready {
 		notify("READY=1")
 	}
-	say("start pid=%d", os.Getpid())
+	say("start pid=%d alive=%d", os.Getpid(), alive())
 	switch args[0] {
 	case "idle":
 	case "grow":
@@ -58,6 +61,8 @@ func main() {
 		grow(term, sharedFile())
 	case "cache":
 		cache()
+	case "nest":
+		nest(args[1:])
 	case "parent":
 		parent(args[1:])
 	case "daemonize":
@@ -85,8 +90,30 @@ func say(format string, args ...any) {
 	f, err := os.OpenFile(*report, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o666)
 	check(err)
 	defer f.Close()
-	_, err = fmt.Fprintf(f, format+"\n", args...)
+	_, err = fmt.Fprintf(f, format+" gen=%s\n", append(args, cmp.Or(os.Getenv("WORKERSD_GENERATION"), "0"))...)
 	check(err)
+}
+
+// alive is how many generations of this worker have processes now, by the
+// leaves beside ours.
+func alive() (n int) {
+	own := cgroup()
+	i := strings.LastIndexByte(own, ':')
+	if i < 0 {
+		return 0
+	}
+	all, err := filepath.Glob(filepath.Dir(own) + "/*")
+	check(err)
+	for _, dir := range all {
+		if !strings.HasPrefix(dir, own[:i+1]) {
+			continue
+		}
+		b, err := os.ReadFile(dir + "/cgroup.events")
+		if err == nil && strings.Contains(string(b), "populated 1") {
+			n++
+		}
+	}
+	return n
 }
 
 func check(err error) {
@@ -140,31 +167,61 @@ func grow(term chan os.Signal, take func(int)) {
 	say("full current=%d high=%d", current(), events("high"))
 }
 
-// cache reads a file that nobody has read before, and keeps nothing of it. It
-// goes on until more of it was in memory than -then MiB.
+// cache reads a file that nobody has read before once, and keeps nothing of it.
+// It says how much of it was seen in memory, and leaves; after -n such lives it
+// stays.
 func cache() {
+	b, _ := os.ReadFile(*report)
+	if strings.Count(string(b), "\nread ") >= *count {
+		return
+	}
 	name := filepath.Join(*dir, fmt.Sprintf("cache-%d", os.Getpid()))
 	f, err := os.Create(name)
 	check(err)
 	defer os.Remove(name)
 	check(f.Truncate(int64(*upTo) << 20))
+	if os.Getenv("NOTIFY_SOCKET") != "" {
+		notify("X_WORKERSD_BEGIN=read")
+	}
 	buf := make([]byte, 64<<10)
-	var read, at, seen int64
-	for seen <= int64(*then)<<20 || read < int64(*upTo)<<20 {
-		n, err := f.ReadAt(buf, at)
-		read, at = read+int64(n), at+int64(n)
-		if read%(1<<20) == 0 {
-			seen = max(seen, stat("file"))
-		}
+	var read, seen int64
+	for {
+		n, err := f.Read(buf)
 		if err == io.EOF {
-			at = 0
-		} else {
-			check(err)
+			break
+		}
+		check(err)
+		read += int64(n)
+		if read%(2<<20) == 0 {
+			seen = max(seen, stat("file"))
 		}
 	}
 	say("read bytes=%d file=%d high=%d", read, seen, events("high"))
+	if os.Getenv("NOTIFY_SOCKET") != "" {
+		notify("X_WORKERSD_END=read")
+	}
 	check(os.Remove(name))
 	os.Exit(0)
+}
+
+// nest makes a cgroup of its own below the leaf, with controllers, and lets a
+// child there do what follows.
+func nest(args []string) {
+	inner := cgroup() + "/inner"
+	check(os.Mkdir(inner, 0o755))
+	check(os.Mkdir(cgroup()+"/own", 0o755))
+	check(os.WriteFile(cgroup()+"/own/cgroup.procs", []byte("0"), 0))
+	check(os.WriteFile(cgroup()+"/cgroup.subtree_control", []byte("+memory +pids"), 0))
+	fd, err := unix.Open(inner, unix.O_PATH|unix.O_DIRECTORY, 0)
+	check(err)
+	self, err := os.Executable()
+	check(err)
+	cmd := exec.Command(self, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}
+	cmd.Stderr = os.Stderr
+	check(cmd.Start())
+	say("nested pid=%d", cmd.Process.Pid)
+	go cmd.Wait()
 }
 
 // parent stays small and lets a child of another name do what follows.
@@ -198,11 +255,16 @@ func lines() {
 	say("written n=%d", *count)
 }
 
-func cgroupFile(name string) string {
+// cgroup is the one we were born into: a worker may make others below it.
+var cgroup = sync.OnceValue(func() string {
 	b, err := os.ReadFile("/proc/self/cgroup")
 	check(err)
 	_, path, _ := strings.Cut(strings.TrimSpace(string(b)), "0::")
-	b, err = os.ReadFile("/sys/fs/cgroup" + path + "/" + name)
+	return "/sys/fs/cgroup" + path
+})
+
+func cgroupFile(name string) string {
+	b, err := os.ReadFile(cgroup() + "/" + name)
 	check(err)
 	return string(b)
 }

@@ -71,7 +71,7 @@ func readInt(dir int, name string) (int64, error) {
 
 // writeAt writes value to the control file name in the directory dir.
 func writeAt(dir int, name, value string) error {
-	fd, err := retry(func() (int, error) { return unix.Openat(dir, name, unix.O_WRONLY|unix.O_CLOEXEC, 0) })
+	fd, err := retry(func() (int, error) { return unix.Openat(dir, name, unix.O_WRONLY|unix.O_TRUNC|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return fmt.Errorf("open %s: %w", name, err)
 	}

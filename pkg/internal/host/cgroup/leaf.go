@@ -44,7 +44,7 @@ type Leaf struct {
 	told                    bool // it has fired since the last look
 
 	pace    pace
-	due     time.Time // of the next look
+	due     time.Time // of the next look; zero: none before something happens
 	quiet   time.Time // no look before, however many events come
 	stalled time.Time // last look at the pressure
 
@@ -64,22 +64,31 @@ func (l *Leaf) FD() int { return l.dir }
 // writing to its cgroup.procs.
 func (l *Leaf) Path() string { return filepath.Join(l.tree.workers, LeafName(l.ID)) }
 
-// newLeaf creates the directory and writes every limit while nothing is charged
-// yet, so that no write reclaims anything.
+// newLeaf creates the directory.
 func (t *Tree) newLeaf(id lifecycle.ProcessID, lim Limits) (*Leaf, error) {
 	name := LeafName(id)
 	if err := unix.Mkdirat(t.dir, name, 0o755); err != nil {
 		return nil, fmt.Errorf("mkdir %s: %w", filepath.Join(t.workers, name), err)
 	}
+	l, err := t.take(id, lim)
+	if err != nil {
+		unix.Unlinkat(t.dir, name, unix.AT_REMOVEDIR)
+		return nil, fmt.Errorf("%s: %w", filepath.Join(t.workers, name), err)
+	}
+	return l, nil
+}
+
+// take opens a new leaf and writes every limit while nothing is charged yet, so
+// that no write reclaims anything.
+func (t *Tree) take(id lifecycle.ProcessID, lim Limits) (*Leaf, error) {
 	l := &Leaf{ID: id, tree: t, dir: -1, current: -1, limits: lim, high: lim.Soft, pending: spec.None}
-	err := l.open(name)
+	err := l.open(LeafName(id))
 	if err == nil {
 		err = l.configure()
 	}
 	if err != nil {
 		l.close()
-		unix.Unlinkat(t.dir, name, unix.AT_REMOVEDIR)
-		return nil, fmt.Errorf("%s: %w", filepath.Join(t.workers, name), err)
+		return nil, err
 	}
 	l.base = t.ancestorOOMs()
 	return l, nil
@@ -145,8 +154,10 @@ func (l *Leaf) Started() error {
 		return nil
 	}
 	l.running = true
-	l.due = l.tree.clock().Add(l.tree.interval())
-	l.tree.kick()
+	if l.due.IsZero() { // else it was told of something already
+		l.due = l.tree.clock().Add(l.tree.interval())
+		l.tree.kick()
+	}
 	if l.limits.PidsMax == 0 {
 		return nil // as the kernel made it
 	}

@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 
 	"github.com/workersd/workersd/pkg/spec"
@@ -82,7 +83,7 @@ func cpuMax(cpus float64) string {
 		return "max " + strconv.Itoa(cpuPeriod)
 	}
 	// The kernel refuses less than a millisecond in each period.
-	return fmt.Sprintf("%d %d", max(int64(cpus*cpuPeriod), 1000), cpuPeriod)
+	return fmt.Sprintf("%d %d", max(int64(math.Round(cpus*cpuPeriod)), 1000), cpuPeriod)
 }
 
 func weight(n int) string {

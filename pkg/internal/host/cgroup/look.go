@@ -36,7 +36,7 @@ func (l *Leaf) mark(now time.Time) {
 func (l *Leaf) dueAt() (time.Time, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.due, l.running && !l.closed && !l.lost
+	return l.due, !l.due.IsZero() && !l.closed && !l.lost
 }
 
 // look reads the leaf, because the kernel said so or because it is time, and
@@ -82,7 +82,11 @@ func (l *Leaf) inspect(now time.Time) (passed bool, u usage) {
 		switch {
 		case u.charged() > soft:
 			stat := l.readStat()
-			u.reclaimable = reclaimable(stat)
+			after, err := l.readCurrent()
+			if err != nil {
+				break
+			}
+			u.compare(stat, after)
 			if u.held() > soft {
 				l.list(now, u.current)
 				l.fired, l.liftBy, passed = true, now.Add(braked), true

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -48,14 +49,18 @@ func (s Search) Find() (Root, error) {
 	if s.Delegated == nil {
 		s.Delegated = delegated
 	}
-	own, rel, err := s.own()
+	in, err := s.own()
 	if err != nil {
 		return Root{}, err
 	}
-	mount := strings.TrimSuffix(own, rel)
 	at := func(path, how string) (Root, error) {
-		return Root{Path: path, Rel: strings.TrimPrefix(path, mount), Own: own, How: how}, nil
+		rel, ok := in.kernel(path)
+		if !ok {
+			return Root{}, fmt.Errorf("%s: %s is not in the cgroup v2 hierarchy at %s", how, path, in.mount)
+		}
+		return Root{Path: path, Rel: rel, Own: in.own, How: how}, nil
 	}
+	own, parent := in.own, filepath.Dir(in.own)
 	switch {
 	case s.Override != "":
 		root := filepath.Clean(s.Override)
@@ -69,44 +74,59 @@ func (s Search) Find() (Root, error) {
 		return at(root, "--cgroup-root")
 	case s.Delegated(own):
 		return at(own, "delegated by systemd")
-	case filepath.Base(own) == managerLeaf && s.Delegated(filepath.Dir(own)):
-		return at(filepath.Dir(own), "delegated by systemd")
+	case filepath.Base(own) == managerLeaf && s.Delegated(parent):
+		return at(parent, "delegated by systemd")
 	}
 	return Root{}, fmt.Errorf("%w: %s has no user.delegate=1 (the unit needs Delegate=)", ErrNotDelegated, own)
 }
 
-// own is the cgroup that this process is in: its directory, and its path as the
-// kernel writes it.
-func (s Search) own() (dir, path string, err error) {
+// place is where this process is: the directory of its cgroup, and that path as
+// the kernel writes it. mount is where the hierarchy is seen, and top what is
+// seen there of it.
+type place struct{ own, rel, mount, top string }
+
+func (s Search) own() (p place, err error) {
 	b, err := os.ReadFile(filepath.Join(s.Proc, "self/cgroup"))
 	if err != nil {
-		return "", "", err
+		return p, err
 	}
 	path, ok := unified(string(b))
 	if !ok {
-		return "", "", errors.New("this machine has no cgroup v2 (unified hierarchy)")
+		return p, errors.New("this machine has no cgroup v2 (unified hierarchy)")
 	}
 	mounts, err := os.ReadFile(filepath.Join(s.Proc, "self/mountinfo"))
 	if err != nil {
-		return "", "", err
+		return p, err
 	}
-	for line := range strings.Lines(string(mounts)) {
+	p, ok = mounted(string(mounts), path)
+	if !ok {
+		return p, errors.New("cgroup v2 is not mounted where this process can see itself in it")
+	}
+	return p, nil
+}
+
+// mounted finds the cgroup with a path in the text of /proc/PID/mountinfo.
+func mounted(mountinfo, path string) (p place, ok bool) {
+	for line := range strings.Lines(mountinfo) {
 		// 30 23 0:26 ROOT MOUNTPOINT options… - cgroup2 source superoptions
 		f := strings.Fields(line)
-		dash := -1
-		for i, x := range f {
-			if x == "-" {
-				dash = i
-			}
-		}
+		dash := slices.Index(f, "-")
 		if dash < 6 || dash+1 >= len(f) || f[dash+1] != "cgroup2" {
 			continue
 		}
-		if rel, ok := below(unescape(f[3]), path); ok {
-			return filepath.Join(unescape(f[4]), rel), path, nil
+		top, mount := unescape(f[3]), unescape(f[4])
+		if rel, below := below(top, path); below {
+			// The last one wins: it may lie over an earlier one.
+			p, ok = place{filepath.Join(mount, rel), path, mount, top}, true
 		}
 	}
-	return "", "", errors.New("cgroup v2 is not mounted where this process can see itself in it")
+	return p, ok
+}
+
+// kernel is a directory as the kernel writes it in /proc/PID/cgroup.
+func (p place) kernel(dir string) (string, bool) {
+	rel, ok := below(p.mount, dir)
+	return filepath.Join("/", p.top, rel), ok
 }
 
 // unified is the cgroup v2 path in the text of /proc/PID/cgroup.

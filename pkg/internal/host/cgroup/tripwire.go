@@ -24,6 +24,14 @@ func reclaimable(stat map[string]int64) int64 {
 	return stat["active_file"] + stat["inactive_file"] + stat["slab_reclaimable"]
 }
 
+// compare takes in memory.stat, and memory.current as it was after that. A file
+// may be read or deleted in between; what was in memory before and after is
+// what counts.
+func (u *usage) compare(stat map[string]int64, after int64) {
+	u.current = min(u.current, after)
+	u.reclaimable = reclaimable(stat)
+}
+
 // charged is all that the kernel holds against the limit.
 func (u usage) charged() spec.Bytes { return spec.Bytes(u.current + u.swap) }
 

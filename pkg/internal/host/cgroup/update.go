@@ -68,7 +68,10 @@ func (l *Leaf) heldNow() spec.Bytes {
 	if err != nil {
 		return 0
 	}
-	u.reclaimable = reclaimable(l.readStat())
+	stat := l.readStat()
+	if after, err := l.readCurrent(); err == nil {
+		u.compare(stat, after)
+	}
 	return u.held()
 }
 

@@ -70,16 +70,6 @@ func written(t *testing.T, dirs ...string) string {
 	return b.String()
 }
 
-// The first page that a child touches is charged to its own leaf: all that it
-// has is what the leaf was charged with.
-
-
-
-
-// A worker whose grandchildren left its session and its parent: the leaf still
-// has them, and one write ends them.
-
-
 // 300 leaves: one inotify instance, and no thread for each.
 func TestManyLeaves(t *testing.T) {
 	if !inUnit(t) {

@@ -61,6 +61,9 @@ func goneMessage(reason event.Reason, p *Process) string {
 	case event.HostMemory:
 		return "killed because the machine ran out of memory"
 	case event.Killed:
+		if p.KillOrdered {
+			return "killed by an operator"
+		}
 		return "killed by somebody (SIGKILL, not out of memory)"
 	case event.Crashed:
 		return "crashed with " + st.String()
@@ -69,7 +72,10 @@ func goneMessage(reason event.Reason, p *Process) string {
 	case event.Lost:
 		return "its status is unknown"
 	}
-	return string(reason) + ", " + st.String()
+	if p.KillOrdered {
+		return "killed, it had not left in time"
+	}
+	return "left with " + st.String()
 }
 
 func silentMessage(sp *spec.Worker) string {

@@ -2,21 +2,23 @@ package history
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"os"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/workersd/workersd/pkg/internal/event"
 )
 
-// maxFile is the size at which the file becomes the older of the two.
-const maxFile = 16 << 20
+// maxFile is the size at which the file becomes the older of the two; another
+// number in tests.
+var maxFile int64 = 16 << 20
 
 // maxLine bounds what is read of one record.
 const maxLine = 1 << 20
@@ -30,20 +32,21 @@ func seal(text []byte) []byte {
 }
 
 // unseal is the text of a sealed line without its line end.
-func unseal(line string) (text string, ok bool) {
-	sum, text, ok := strings.Cut(line, " ")
-	if !ok {
-		return "", false
+func unseal(line []byte) (text []byte, ok bool) {
+	sum, text, ok := bytes.Cut(line, []byte{' '})
+	if !ok || len(sum) != 8 {
+		return nil, false
 	}
-	n, err := strconv.ParseUint(sum, 16, 32)
-	return text, err == nil && uint32(n) == crc32.Checksum([]byte(text), castagnoli)
+	n, err := strconv.ParseUint(string(sum), 16, 32)
+	return text, err == nil && uint32(n) == crc32.Checksum(text, castagnoli)
 }
 
 // appender is a file of sealed records that only grows, and an older one.
 type appender struct {
 	path    string
-	f       *os.File
+	f       *os.File // nil after a rotation that could not begin a new one
 	size    int64
+	torn    bool // the last line has no end
 	skipped int
 }
 
@@ -58,7 +61,7 @@ func openAppender(path string, each func(event.Record)) (*appender, error) {
 }
 
 func (a *appender) read(path string, each func(event.Record)) error {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -66,21 +69,45 @@ func (a *appender) read(path string, each func(event.Record)) error {
 		return err
 	}
 	defer f.Close()
-	s := bufio.NewScanner(f)
-	s.Buffer(nil, maxLine)
-	for s.Scan() {
-		text, ok := unseal(s.Text())
+	return eachLine(f, func(line []byte, whole bool) {
 		var r event.Record
-		if !ok || json.Unmarshal([]byte(text), &r) != nil {
+		text, ok := unseal(line)
+		if !whole || !ok || json.Unmarshal(text, &r) != nil {
 			a.skipped++
-			continue
+			return
 		}
 		each(r)
+	})
+}
+
+// eachLine calls fn for each line, without its end. A line that is longer than
+// any record, as a crash of the machine can leave it full of zeros, is given in
+// part and is not whole; what is behind it is read all the same.
+func eachLine(f io.Reader, fn func(line []byte, whole bool)) error {
+	r := bufio.NewReaderSize(f, maxLine)
+	for long := false; ; {
+		line, err := r.ReadSlice('\n')
+		if err == bufio.ErrBufferFull {
+			if !long {
+				fn(line, false)
+			}
+			long = true
+			continue
+		}
+		if n := len(line); n > 0 && !long {
+			if line[n-1] == '\n' {
+				n--
+			}
+			fn(line[:n], true)
+		}
+		long = false
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if s.Err() != nil { // a line without end: what is behind it is lost
-		a.skipped++
-	}
-	return nil
 }
 
 func (a *appender) open() error {
@@ -93,16 +120,15 @@ func (a *appender) open() error {
 		f.Close()
 		return err
 	}
-	a.f, a.size = f, st.Size()
-	// A line that a crash cut off must not swallow the next one.
-	if a.size > 0 {
-		last := make([]byte, 1)
-		if _, err := f.ReadAt(last, a.size-1); err == nil && last[0] != '\n' {
-			f.Write([]byte{'\n'})
-			a.size++
-		}
-	}
+	a.f, a.size, a.torn = f, st.Size(), endsTorn(f, st.Size())
 	return nil
+}
+
+// endsTorn reports whether the last line of a file has no end.
+func endsTorn(f *os.File, size int64) bool {
+	last := make([]byte, 1)
+	_, err := f.ReadAt(last, size-1)
+	return size > 0 && (err != nil || last[0] != '\n')
 }
 
 func (a *appender) append(r event.Record) error {
@@ -111,23 +137,40 @@ func (a *appender) append(r event.Record) error {
 		return err
 	}
 	line := seal(text)
-	if a.size+int64(len(line)) > maxFile {
-		if err := os.Rename(a.path, a.path+".1"); err != nil {
+	if a.f != nil && a.size+int64(len(line)) > maxFile {
+		// What cannot be moved away grows on, to a bound.
+		if err := os.Rename(a.path, a.path+".1"); err == nil {
+			a.close()
+		} else if a.size > 2*maxFile {
 			return err
 		}
-		a.f.Close()
+	}
+	if a.f == nil {
 		if err := a.open(); err != nil {
 			return err
 		}
 	}
+	if a.torn { // what a crash cut off must not swallow this one
+		line = append([]byte{'\n'}, line...)
+	}
 	n, err := a.f.Write(line)
 	a.size += int64(n)
-	if err != nil && n > 0 { // the disk was full in the middle of a line
+	switch {
+	case err == nil:
+		a.torn = false
+	case n > 0: // the disk was full in the middle of a line
 		if a.f.Truncate(a.size-int64(n)) == nil {
 			a.size -= int64(n)
+		} else {
+			a.torn = true
 		}
 	}
 	return err
 }
 
-func (a *appender) close() { a.f.Close() }
+func (a *appender) close() {
+	if a.f != nil {
+		a.f.Close()
+		a.f = nil
+	}
+}

@@ -2,8 +2,10 @@ package history
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +18,13 @@ const (
 	deathsPerName  = 16
 	waitingForDisk = 8192
 )
+
+// maxNames bounds the workers whose deaths are kept: lists change, and so do
+// names. More than a list can hold; another number in tests.
+var maxNames = 20_000
+
+// closeTime is what a disk that hangs may cost the end of the manager.
+const closeTime = 5 * time.Second
 
 // History is the reader of records that remembers. Add is called by the
 // supervisor's loop; all else by any goroutine.
@@ -55,7 +64,7 @@ func Open(dir string, problem func(string)) (*History, error) {
 	}
 	h.file = f
 	h.queue = make(chan event.Record, waitingForDisk)
-	go h.write(problem)
+	go h.write(h.queue, problem)
 	return h, nil
 }
 
@@ -98,13 +107,28 @@ func (h *History) keep(r event.Record) {
 			d = append(d[:0:0], d[1:]...)
 		}
 		h.deaths[r.Worker] = d
+		if len(h.deaths) > maxNames {
+			h.forget()
+		}
 	}
 }
 
-func (h *History) write(problem func(string)) {
+// forget drops the tenth of the names whose last death is longest ago.
+func (h *History) forget() {
+	names := slices.Collect(maps.Keys(h.deaths))
+	last := func(name string) time.Time { d := h.deaths[name]; return d[len(d)-1].Time }
+	slices.SortFunc(names, func(a, b string) int { return last(a).Compare(last(b)) })
+	for _, name := range names[:len(names)/10+1] {
+		delete(h.deaths, name)
+	}
+}
+
+// write is the disk's goroutine. It has the queue from the beginning: Close
+// takes it out of h, perhaps before this has run at all.
+func (h *History) write(queue <-chan event.Record, problem func(string)) {
 	defer close(h.done)
 	bad := false
-	for r := range h.queue {
+	for r := range queue {
 		err := h.file.append(r)
 		switch {
 		case err != nil && !bad:
@@ -123,7 +147,8 @@ func (h *History) write(problem func(string)) {
 	h.file.close()
 }
 
-// Close writes what waits and ends. Add must not be called any more.
+// Close writes what waits and ends; a disk that hangs is not waited for. Add
+// must not be called any more.
 func (h *History) Close() {
 	h.mu.Lock()
 	q := h.queue
@@ -136,7 +161,12 @@ func (h *History) Close() {
 	if q != nil {
 		close(q)
 	}
-	<-h.done
+	late := time.NewTimer(closeTime)
+	defer late.Stop()
+	select {
+	case <-h.done:
+	case <-late.C:
+	}
 }
 
 // Recent are the last n records, oldest first; n <= 0: all that are kept.

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 )
 
@@ -36,27 +36,41 @@ func OpenGenerations(dir string, problem func(string)) (*Generations, error) {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
 	g.path = filepath.Join(dir, "generations")
-	b, err := os.ReadFile(g.path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := g.load(); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
-	}
-	for line := range strings.Lines(string(b)) { // the highest that is whole
-		if text, ok := unseal(strings.TrimSuffix(line, "\n")); ok {
-			if n, err := strconv.ParseUint(text, 10, 64); err == nil {
-				g.last = max(g.last, n)
-			}
-		}
 	}
 	g.ask = make(chan reservation, 1)
 	g.wg.Go(func() {
+		bad := false
 		for r := range g.ask {
-			if err := g.save(r.floor); err != nil {
+			err := g.save(r.floor)
+			if err != nil && !bad {
 				problem(fmt.Sprintf("generations cannot be reserved on disk: %v (after a crash some may come again)", err))
 			}
+			bad = err != nil
 			r.done() // the workers matter more than their numbers
 		}
 	})
 	return g, nil
+}
+
+// load finds the highest floor that is whole.
+func (g *Generations) load() error {
+	f, err := os.Open(g.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return eachLine(f, func(line []byte, _ bool) {
+		if text, ok := unseal(line); ok {
+			if n, err := strconv.ParseUint(string(text), 10, 64); err == nil {
+				g.last = max(g.last, n)
+			}
+		}
+	})
 }
 
 // Floor is the least generation that no earlier manager has used.
@@ -79,28 +93,55 @@ func (g *Generations) Close() {
 	}
 }
 
-// save appends; once in a while the file is made anew beside itself.
+// maxGenerations is the size at which the file is made anew, beside itself.
+const maxGenerations = 64 << 10
+
+// save appends a floor; it is on the disk when save returns, with the name of
+// the file.
 func (g *Generations) save(floor uint64) error {
-	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
+	flags := os.O_CREATE | os.O_RDWR | os.O_APPEND
 	path := g.path
-	if st, err := os.Stat(g.path); err == nil && st.Size() > 64<<10 {
-		path, flags = g.path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC
+	st, err := os.Stat(g.path)
+	if err == nil && st.Size() > maxGenerations {
+		path, flags = g.path+".new", os.O_CREATE|os.O_RDWR|os.O_TRUNC
 	}
 	f, err := os.OpenFile(path, flags, 0o640)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if _, err := f.Write(seal(strconv.AppendUint(nil, floor, 10))); err != nil {
+	now, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	line := seal(strconv.AppendUint(nil, floor, 10))
+	if endsTorn(f, now.Size()) { // by a crash, or a disk that was full
+		line = append([]byte{'\n'}, line...)
+	}
+	if _, err := f.Write(line); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
 	if path != g.path {
-		return os.Rename(path, g.path)
+		if err := os.Rename(path, g.path); err != nil {
+			return err
+		}
+	} else if now.Size() > 0 {
+		return nil
 	}
-	return nil
+	return syncDir(filepath.Dir(g.path))
+}
+
+// syncDir makes names in dir survive a crash (fsync(2)).
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
 }
 
 // Stops are the workers that an operator stopped, in the runtime directory:
@@ -113,9 +154,9 @@ func (s Stops) Load() []string {
 	if err != nil {
 		return nil
 	}
-	text, ok := unseal(strings.TrimSuffix(string(b), "\n"))
+	text, ok := unseal(bytes.TrimSuffix(b, []byte{'\n'}))
 	var names []string
-	if !ok || json.Unmarshal([]byte(text), &names) != nil {
+	if !ok || json.Unmarshal(text, &names) != nil {
 		return nil
 	}
 	return names

@@ -2,6 +2,8 @@
 package admission
 
 import (
+	"cmp"
+	"math"
 	"slices"
 
 	"github.com/workersd/workersd/pkg/internal/event"
@@ -12,7 +14,7 @@ import (
 // between their start and being up.
 func Starts(inFlight int, m spec.Manager) int {
 	if m.MaxStarting <= 0 {
-		return int(^uint(0) >> 1)
+		return math.MaxInt
 	}
 	return max(0, m.MaxStarting-inFlight)
 }
@@ -41,19 +43,11 @@ func Recycles(limit spec.Share, size, recycling int, asked []Asked) []string {
 	}
 	order := slices.Clone(asked)
 	slices.SortFunc(order, func(a, b Asked) int {
-		if d := rank(a.Reason) - rank(b.Reason); d != 0 {
-			return d
-		}
-		return int(a.Seq) - int(b.Seq)
+		return cmp.Or(cmp.Compare(b.Reason.Urgency(), a.Reason.Urgency()), cmp.Compare(a.Seq, b.Seq))
 	})
 	names := make([]string, room)
 	for i := range names {
 		names[i] = order[i].Name
 	}
 	return names
-}
-
-// rank orders reasons by urgency, the most urgent first.
-func rank(r event.Reason) int {
-	return slices.Index([]event.Reason{event.SoftMemory, event.MaxRequests, event.MaxLifetime, event.Reloaded}, r)
 }

@@ -47,3 +47,22 @@ func (r Reason) Planned() bool {
 	}
 	return false
 }
+
+// Urgency orders the reasons of a replacement that may have to wait, 0 for those
+// that never ask: the greater goes first, and takes the place of one that still
+// waits.
+func (r Reason) Urgency() int {
+	switch r {
+	case Restarted: // an operator's word
+		return 5
+	case SoftMemory: // the hard limit is near
+		return 4
+	case MaxRequests:
+		return 3
+	case MaxLifetime:
+		return 2
+	case Reloaded: // the old entry still works
+		return 1
+	}
+	return 0
+}

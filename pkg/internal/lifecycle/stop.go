@@ -14,27 +14,9 @@ const (
 	stuckAgain = 30 * time.Second
 )
 
-// urgency orders the reasons that admission decides about: a more urgent one
-// takes the place of one that still waits.
-func urgency(r event.Reason) int {
-	switch r {
-	case event.Restarted: // an operator's word, which waits only for its place
-		return 5
-	case event.SoftMemory:
-		return 4
-	case event.MaxRequests:
-		return 3
-	case event.MaxLifetime:
-		return 2
-	case event.Reloaded:
-		return 1
-	}
-	return 0
-}
-
 // ask asks admission for a replacement that can wait, once per process and reason.
 func (s *step) ask(p *Process, reason event.Reason) {
-	if p.ending() || urgency(reason) <= urgency(p.Asked) {
+	if p.ending() || reason.Urgency() <= p.Asked.Urgency() {
 		return
 	}
 	p.Asked = reason

@@ -116,6 +116,14 @@ func (a *app) printEnd(r client.Record) {
 	if p.Swap > 0 {
 		line("swap", "%v", spec.Bytes(p.Swap))
 	}
+	if p.PidsPeak > 0 {
+		line("pids peak", "%d", p.PidsPeak)
+	}
+	for _, s := range strings.Split(p.Pressure, "; ") {
+		if s != "" {
+			line("pressure", "%s", s)
+		}
+	}
 	for i, proc := range p.Procs {
 		name := ""
 		if i == 0 {

@@ -205,6 +205,9 @@ func (a *app) printWorker(w client.Worker) {
 	if w.Log != "" {
 		line("output", "%s", w.Log)
 	}
+	if w.Statistics != nil {
+		printStatistics(w.Statistics, line)
+	}
 	names := make([]string, 0, len(w.Keys))
 	for k := range w.Keys {
 		names = append(names, k)
@@ -213,4 +216,23 @@ func (a *app) printWorker(w client.Worker) {
 	for _, k := range names {
 		line(k, "%s", w.Keys[k])
 	}
+}
+
+func printStatistics(s *client.Statistics, line func(name, format string, args ...any)) {
+	bytes := func(n int64) spec.Bytes { return spec.Bytes(n) }
+	limit := func(n int64, text string) string {
+		if n < 0 {
+			return ""
+		}
+		return " of " + text
+	}
+	stat := s.MemoryStat
+	line("memory is", "anon %v, file %v, shmem %v, slab %v, swap %v%s", bytes(stat["anon"]), bytes(stat["file"]),
+		bytes(stat["shmem"]), bytes(stat["slab"]), bytes(s.Swap), limit(s.SwapLimit, bytes(s.SwapLimit).String()))
+	line("memory peak", "%v", bytes(s.MemoryPeak))
+	line("memory events", "high %d, max %d, oom %d", s.MemoryEvents["high"], s.MemoryEvents["max"], s.MemoryEvents["oom"])
+	line("pressure", "memory %.0f %%, io %.0f %% of the last 10s", s.MemoryPressure, s.IOPressure)
+	line("cpu", "%v used, %v throttled", s.CPU.Round(time.Millisecond), s.Throttled.Round(time.Millisecond))
+	line("pids", "%d%s", s.Pids, limit(s.PidsLimit, fmt.Sprint(s.PidsLimit)))
+	line("io", "%v read, %v written", bytes(s.IORead), bytes(s.IOWritten))
 }

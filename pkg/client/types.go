@@ -9,6 +9,9 @@ import (
 // Record is one thing that happened to a worker or to the manager.
 type Record = event.Record
 
+// Statistics are the kernel's figures about the cgroup of a living process.
+type Statistics = event.Statistics
+
 // Manager is the manager itself.
 type Manager struct {
 	Title       string    `json:"title"`
@@ -67,6 +70,8 @@ type Worker struct {
 	// Keys are the keys of the worker list that differ from their default,
 	// written as there; values of environment are left out. Only of show.
 	Keys map[string]string `json:"keys,omitempty"`
+	// Statistics are the kernel's, where it enforces. Only of show.
+	Statistics *Statistics `json:"statistics,omitempty"`
 	// Log says where its output goes: "journal", "terminal", "inherit" or a path.
 	Log string `json:"log,omitempty"`
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/workersd/workersd/pkg/client"
+	"github.com/workersd/workersd/pkg/internal/lifecycle"
 	"github.com/workersd/workersd/pkg/internal/plan"
 	"github.com/workersd/workersd/pkg/internal/supervisor"
 )
@@ -64,6 +65,9 @@ func (s *Server) show(w http.ResponseWriter, req *http.Request) error {
 	for i, p := range picked {
 		out[i] = s.worker(p)
 		out[i].Keys = keys(p.Spec)
+		if s.o.Statistics != nil && out[i].PID != 0 {
+			out[i].Statistics = s.o.Statistics(lifecycle.ProcessID{Worker: out[i].Name, Generation: out[i].Generation})
+		}
 		if s.o.LogTarget != nil {
 			out[i].Log = s.o.LogTarget(p.Spec)
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/workersd/workersd/pkg/client"
+	"github.com/workersd/workersd/pkg/internal/event"
 	"github.com/workersd/workersd/pkg/internal/history"
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
 	"github.com/workersd/workersd/pkg/internal/plan"
@@ -36,6 +37,8 @@ type Options struct {
 	PID        int
 	// Memory is what a process uses now.
 	Memory func(lifecycle.ProcessID) (spec.Bytes, bool)
+	// Statistics are the kernel's figures, for show; nil where it has none.
+	Statistics func(lifecycle.ProcessID) *event.Statistics
 	// Enforcement is its word and its reason.
 	Enforcement, Because string
 	// LoadList reads the manager's own list; the client's is never opened here.

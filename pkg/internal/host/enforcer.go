@@ -1,6 +1,7 @@
 package host
 
 import (
+	"github.com/workersd/workersd/pkg/internal/event"
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
 	"github.com/workersd/workersd/pkg/spec"
 )
@@ -38,6 +39,8 @@ type holder interface {
 	// both may be called by any goroutine.
 	memory() (spec.Bytes, bool)
 	contains(pid int) (in, known bool)
+	// statistics are the kernel's own, nil where it keeps none of the tree.
+	statistics() *event.Statistics
 }
 
 // reports is where an enforcer tells what it sees.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/workersd/workersd/pkg/internal/event"
 	"github.com/workersd/workersd/pkg/internal/host/guard"
 	"github.com/workersd/workersd/pkg/internal/host/logs"
 	"github.com/workersd/workersd/pkg/internal/host/notify"
@@ -154,6 +155,15 @@ func (h *Host) Memory(id lifecycle.ProcessID) (spec.Bytes, bool) {
 	default:
 		return 0, false
 	}
+}
+
+// Statistics are the kernel's figures about a process's tree, nil where there
+// are none. It reads many files; any goroutine may ask, and not often.
+func (h *Host) Statistics(id lifecycle.ProcessID) *event.Statistics {
+	if p := h.find(id); p != nil && p.hold() != nil {
+		return p.hold().statistics()
+	}
+	return nil
 }
 
 // Owner is the worker that a process belongs to. Any goroutine may ask.

@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 
+	"github.com/workersd/workersd/pkg/internal/event"
 	"github.com/workersd/workersd/pkg/internal/host/cgroup"
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
 	"github.com/workersd/workersd/pkg/spec"
@@ -75,6 +76,13 @@ func (l *leaf) update(w *spec.Worker)             { l.complain(l.Update(cgroup.L
 func (l *leaf) release() error                    { return l.Remove() }
 func (l *leaf) memory() (spec.Bytes, bool)        { return l.Memory() }
 func (l *leaf) contains(pid int) (in, known bool) { return l.Contains(pid) }
+func (l *leaf) statistics() *event.Statistics {
+	s, err := l.k.tree.Statistics(l.ID)
+	if err != nil {
+		return nil // it ended meanwhile
+	}
+	return s
+}
 func (l *leaf) complain(err error) {
 	if err != nil {
 		l.k.problem(l.ID.Worker + ": " + err.Error())

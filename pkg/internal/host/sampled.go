@@ -451,6 +451,9 @@ func (t *session) memory() (spec.Bytes, bool) {
 	return t.usage, !t.at.IsZero()
 }
 
+// statistics: without cgroups nobody keeps any.
+func (t *session) statistics() *event.Statistics { return nil }
+
 func (t *session) contains(pid int) (in, known bool) {
 	s := t.s
 	s.mu.Lock()

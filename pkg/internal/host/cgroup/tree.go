@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/containerd/cgroups/v3/cgroup2"
-	"github.com/containerd/cgroups/v3/cgroup2/stats"
 	"golang.org/x/sys/unix"
 
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
@@ -241,16 +240,6 @@ func (t *Tree) Enforced(key string) (ok bool, because string) {
 
 // Root is the subtree that the tree is in.
 func (t *Tree) Root() Root { return t.options.Root }
-
-// Stat is the full statistics of one leaf, for a person who asks: it opens some
-// twenty files and has no place in sampling.
-func (t *Tree) Stat(id lifecycle.ProcessID) (*stats.Metrics, error) {
-	m, err := cgroup2.Load("/workers/"+LeafName(id), cgroup2.WithMountpoint(t.options.Root.Path))
-	if err != nil {
-		return nil, err
-	}
-	return m.StatFiltered(cgroup2.StatMemory | cgroup2.StatMemoryEvents | cgroup2.StatCPU | cgroup2.StatPids | cgroup2.StatIO)
-}
 
 // Configure applies the [manager] table. It may wait for the kernel to reclaim.
 func (t *Tree) Configure(check time.Duration, pool spec.Bytes) {

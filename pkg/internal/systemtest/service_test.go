@@ -1,7 +1,7 @@
 package systemtest
 
 import (
-	"encoding/json"
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/workersd/workersd/pkg/client"
 )
@@ -105,12 +106,17 @@ func (s *service) status() client.Status {
 	return st
 }
 
-func (s *service) tryStatus() (st client.Status, err error) {
-	out, err := exec.Command("workersctl", "--json", "status").Output()
-	if err != nil {
-		return st, fmt.Errorf("workersctl status: %w", err)
-	}
-	return st, json.Unmarshal(out, &st)
+// tryStatus asks as workersctl does, without a process for it.
+func (s *service) tryStatus() (client.Status, error) {
+	return ask("/run/workersd/control.sock")
+}
+
+func ask(socket string) (client.Status, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c := client.New(socket)
+	defer c.Close()
+	return c.Status(ctx)
 }
 
 // up waits until n workers are up, and gives their pids.
@@ -267,7 +273,7 @@ func contains(t *testing.T, what, text string, want ...string) {
 	}
 }
 
-// sixty is the main case: many workers, a small change, an orderly end.
+// The main case: many workers, a small change, an orderly end.
 func TestService60Workers(t *testing.T) {
 	list := func(changed string) string {
 		return "[manager]\ntitle = \"sixty\"\n" + `

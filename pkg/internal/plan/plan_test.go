@@ -95,9 +95,9 @@ func TestEachKeyIsSeenAlone(t *testing.T) {
 		n++
 		was, is := worker("a"), worker("a")
 		other(k.Worker(&is))
-		want := Change{Name: "a", Live: []string{k.Name}}
-		if k.Class == spec.Restart {
-			want = Change{Name: "a", Restart: []string{k.Name}}
+		want := Change{Name: "a", Restart: []string{k.Name}}
+		if k.Class == spec.Live {
+			want = Change{Name: "a", Live: []string{k.Name}}
 		}
 		if p := Make(list(was), list(is)); len(p.Changed) != 1 || !reflect.DeepEqual(p.Changed[0], want) {
 			t.Errorf("%s: %+v, want %+v", k.Name, p.Changed, want)

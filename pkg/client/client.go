@@ -72,7 +72,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		if errors.As(err, &un) {
 			return nil, un
 		}
-		return nil, err
+		return nil, c.broken(ctx, err)
 	}
 	if resp.StatusCode < 300 {
 		return resp, nil
@@ -99,8 +99,23 @@ func (c *Client) into(resp *http.Response, err error) func(any) error {
 			return err
 		}
 		defer resp.Body.Close()
-		return json.NewDecoder(resp.Body).Decode(v)
+		if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
+			return c.broken(resp.Request.Context(), err)
+		}
+		return nil
 	}
+}
+
+// broken says that the manager went away before all of its answer was there.
+func (c *Client) broken(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	return fmt.Errorf("the manager at %s gave no whole answer: %w", c.socket, err)
 }
 
 func workers(patterns []string) url.Values { return url.Values{"worker": patterns} }
@@ -166,7 +181,7 @@ func (c *Client) Events(ctx context.Context, n int, follow bool, patterns []stri
 		case err == io.EOF || ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			return err
+			return c.broken(ctx, err)
 		}
 		if err := each(r); err != nil {
 			return err

@@ -2,6 +2,7 @@ package client
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 )
@@ -23,13 +24,24 @@ func UserSocket() string {
 	return filepath.Join(os.TempDir(), fmt.Sprintf("workersd-%d", os.Geteuid()), "control.sock")
 }
 
-// Find is the first of Sockets that is there, or the first of all.
+// Find is the first of Sockets where somebody listens, else the first that is
+// there, else the first of all.
 func Find() string {
 	all := Sockets()
+	there := all[0]
+	for i := len(all) - 1; i >= 0; i-- {
+		if _, err := os.Stat(all[i]); err == nil {
+			there = all[i]
+		}
+	}
+	if len(all) == 1 {
+		return there
+	}
 	for _, s := range all {
-		if _, err := os.Stat(s); err == nil {
+		if c, err := net.Dial("unix", s); err == nil {
+			c.Close()
 			return s
 		}
 	}
-	return all[0]
+	return there
 }

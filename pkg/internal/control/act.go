@@ -68,7 +68,12 @@ func (s *Server) wait(ctx context.Context, v supervisor.Verb, before map[string]
 	}
 }
 
+// reached reports whether a worker is as it was asked for, or will not get there
+// soon: it waits after a failure, or its process does not die.
 func reached(v supervisor.Verb, w *lifecycle.Worker, before uint64) bool {
+	if w.Places[0].Stuck || w.Places[1].Stuck {
+		return true
+	}
 	settled := w.State == lifecycle.Up || w.State == lifecycle.Backoff || w.State == lifecycle.Done || w.State == lifecycle.Down
 	switch v {
 	case supervisor.Start:

@@ -10,8 +10,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/workersd/workersd/pkg/client"
 )
 
 // maxPath is the longest path of a unix socket, in bytes (unix(7)).
@@ -30,6 +33,11 @@ func Acquire(path string) (*Lock, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("control socket %s: its directory cannot be made: %w", path, err)
 	}
+	if path == client.UserSocket() {
+		if err := private(dir); err != nil {
+			return nil, err
+		}
+	}
 	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
@@ -47,6 +55,20 @@ func Acquire(path string) (*Lock, error) {
 	return &Lock{f}, nil
 }
 
+// private refuses a directory in /tmp that somebody else made before us: what
+// hangs on the socket's path would be theirs.
+func private(dir string) error {
+	st, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	uid, perm := int(st.Sys().(*syscall.Stat_t).Uid), st.Mode().Perm()
+	if uid != os.Geteuid() || perm&0o022 != 0 {
+		return fmt.Errorf("control socket: %s belongs to user %d, mode %04o, and others could put their own socket there (remove it, or choose another --socket)", dir, uid, perm)
+	}
+	return nil
+}
+
 // Release gives the lock back. The file stays: removing it would let two hold it.
 func (l *Lock) Release() { l.f.Close() }
 
@@ -55,6 +77,9 @@ func (l *Lock) Release() { l.f.Close() }
 func Listen(path string) (net.Listener, error) {
 	if l, err := inherited(); l != nil || err != nil {
 		return l, err
+	}
+	if st, err := os.Lstat(path); err == nil && st.Mode()&os.ModeSocket == 0 {
+		return nil, fmt.Errorf("control socket %s: there is something else than a socket (choose another --socket, or remove it)", path)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("control socket %s: what an earlier manager left cannot be removed: %w", path, err)

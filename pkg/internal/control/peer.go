@@ -65,39 +65,45 @@ func newPeer(c net.Conn) *peer {
 
 // peerGroups are the supplementary groups, which SO_PEERCRED does not carry.
 func peerGroups(fd int) []int {
-	buf := make([]uint32, 1024)
-	size := uint32(len(buf) * 4)
-	_, _, no := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_PEERGROUPS,
-		uintptr(unsafe.Pointer(&buf[0])), uintptr(unsafe.Pointer(&size)), 0)
-	if no != 0 {
-		return nil
+	buf := make([]uint32, 64)
+	for {
+		size := uint32(len(buf) * 4)
+		_, _, no := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+			uintptr(unsafe.Pointer(&buf[0])), uintptr(unsafe.Pointer(&size)), 0)
+		switch {
+		case no == unix.ERANGE && int(size/4) > len(buf): // it says how many there are
+			buf = make([]uint32, size/4)
+		case no != 0:
+			return nil
+		default:
+			groups := make([]int, 0, size/4)
+			for _, g := range buf[:size/4] {
+				groups = append(groups, int(g))
+			}
+			return groups
+		}
 	}
-	groups := make([]int, 0, size/4)
-	for _, g := range buf[:size/4] {
-		groups = append(groups, int(g))
-	}
-	return groups
 }
 
 // may decides who may do what (DESIGN §8): root and the service's own user act,
 // save from inside a worker; the group looks.
-func (s *Server) may(p *peer, act bool) error {
-	own := p.known && (p.uid == 0 || p.uid == os.Geteuid())
-	switch {
-	case act && own && s.o.IsWorker != nil && s.o.IsWorker(p.pid):
-		return &client.Error{Status: http.StatusForbidden, Text: "a worker may not act on workers", Hint: "do it from outside, as root or the service's user"}
-	case own:
-		return nil
-	case !act && p.known && inGroup(p.groups):
-		return nil
-	case !act:
-		return &client.Error{Status: http.StatusForbidden, Text: "permission denied", Hint: "root, the service's user and members of group " + Group + " may look"}
+func (s *Server) may(p *peer, n need) error {
+	refuse := func(text, hint string) error {
+		return &client.Error{Status: http.StatusForbidden, Text: text, Hint: hint}
 	}
-	return &client.Error{Status: http.StatusForbidden, Text: "permission denied", Hint: "only root and the service's user may act"}
+	switch own := p.known && (p.uid == 0 || p.uid == os.Geteuid()); {
+	case own && n == act && s.o.IsWorker != nil && s.o.IsWorker(p.pid):
+		return refuse("a worker may not act on workers", "do it from outside, as root or the service's user")
+	case own, n == look && p.known && s.inGroup(p.groups):
+		return nil
+	case n == look:
+		return refuse("permission denied", "root, the service's user and members of group "+s.group+" may look")
+	}
+	return refuse("permission denied", "only root and the service's user may do this")
 }
 
-func inGroup(groups []int) bool {
-	g, err := user.LookupGroup(Group)
+func (s *Server) inGroup(groups []int) bool {
+	g, err := user.LookupGroup(s.group)
 	if err != nil {
 		return false
 	}

@@ -1,10 +1,8 @@
 package control
 
 import (
-	"encoding/json"
+	"fmt"
 	"net/http"
-	"strconv"
-	"time"
 
 	"github.com/workersd/workersd/pkg/client"
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
@@ -12,28 +10,38 @@ import (
 	"github.com/workersd/workersd/pkg/internal/supervisor"
 )
 
+// need is what a call needs of the peer.
+type need uint8
+
+const (
+	look need = iota // root, the service's user, the group
+	act              // root and the service's user, from outside the workers
+)
+
+func (n need) String() string { return [...]string{"look", "act"}[n] }
+
 // route is one call. Names of workers hold @ , # and %, so they stand in the
 // query ("worker=", any number of them, patterns too), never in the path.
 type route struct {
 	pattern string
-	act     bool // it changes something: root and the service's user only
+	need    need
 	serve   func(*Server, http.ResponseWriter, *http.Request) error
 }
 
 // routes is protocol version 1. New calls and new fields may be added; what is
 // here keeps its meaning.
 var routes = []route{
-	{"GET /v1/status", false, (*Server).status},
-	{"GET /v1/show", false, (*Server).show},
-	{"GET /v1/events", false, (*Server).events}, // n=, follow=; a JSON object a line
-	{"GET /v1/why", false, (*Server).why},
-	{"GET /v1/plan", false, (*Server).plan},
-	{"GET /v1/list", false, (*Server).list},
-	{"POST /v1/start", true, verb(supervisor.Start)}, // wait=
-	{"POST /v1/stop", true, verb(supervisor.Stop)},
-	{"POST /v1/restart", true, verb(supervisor.Restart)},
-	{"POST /v1/kill", true, verb(supervisor.Kill)},
-	{"POST /v1/reload", true, (*Server).reloadNow},
+	{"GET /v1/status", look, (*Server).status},
+	{"GET /v1/show", look, (*Server).show},
+	{"GET /v1/events", look, (*Server).events}, // n=, follow=; a JSON object a line
+	{"GET /v1/why", look, (*Server).why},
+	{"GET /v1/plan", look, (*Server).plan},
+	{"GET /v1/list", act, (*Server).list},           // guesses of a secret could be tried on its digests
+	{"POST /v1/start", act, verb(supervisor.Start)}, // wait=
+	{"POST /v1/stop", act, verb(supervisor.Stop)},
+	{"POST /v1/restart", act, verb(supervisor.Restart)},
+	{"POST /v1/kill", act, verb(supervisor.Kill)},
+	{"POST /v1/reload", act, (*Server).reloadNow},
 }
 
 func (s *Server) status(w http.ResponseWriter, req *http.Request) error {
@@ -75,6 +83,8 @@ func (s *Server) show(w http.ResponseWriter, req *http.Request) error {
 	return answer(w, out)
 }
 
+// why is about one worker: by its name, which may have left the list, or by a
+// pattern that fits one.
 func (s *Server) why(w http.ResponseWriter, req *http.Request) error {
 	names := req.URL.Query()["worker"]
 	if len(names) != 1 {
@@ -86,63 +96,18 @@ func (s *Server) why(w http.ResponseWriter, req *http.Request) error {
 		if err != nil {
 			return err
 		}
-		if _, err := pick(snap.Workers, names, false); err != nil {
+		picked, err := pick(snap.Workers, names, false)
+		if err != nil {
 			return err
 		}
-		records = []client.Record{}
+		if len(picked) > 1 {
+			return &client.Error{Status: http.StatusBadRequest, Text: fmt.Sprintf("%q fits %d workers, and why is about one", names[0], len(picked)), Hint: "name one, such as " + picked[0].Spec.Name}
+		}
+		if records = s.o.History.Deaths(picked[0].Spec.Name); records == nil {
+			records = []client.Record{}
+		}
 	}
 	return answer(w, records)
-}
-
-func (s *Server) events(w http.ResponseWriter, req *http.Request) error {
-	q := req.URL.Query()
-	n, err := strconv.Atoi(q.Get("n"))
-	if err != nil {
-		n = -1
-	}
-	old, sub := s.o.History.Subscribe(n)
-	defer sub.Cancel()
-	w.Header().Set("Content-Type", "application/jsonl")
-	enc := json.NewEncoder(w)
-	fits := func(r client.Record) bool {
-		for _, p := range q["worker"] {
-			if match(p, r.Worker) {
-				return true
-			}
-		}
-		return len(q["worker"]) == 0
-	}
-	for _, r := range old {
-		if fits(r) {
-			if enc.Encode(r) != nil {
-				return nil
-			}
-		}
-	}
-	if q.Get("follow") != "true" {
-		return nil
-	}
-	flush := http.NewResponseController(w)
-	flush.Flush()
-	for {
-		select {
-		case r, ok := <-sub.C:
-			if !ok {
-				return nil
-			}
-			if !fits(r) {
-				continue
-			}
-			flush.SetWriteDeadline(time.Now().Add(time.Minute)) // who does not read is let go
-			if enc.Encode(r) != nil || flush.Flush() != nil {
-				return nil
-			}
-		case <-req.Context().Done():
-			return nil
-		case <-s.ctx.Done():
-			return nil
-		}
-	}
 }
 
 func (s *Server) plan(w http.ResponseWriter, req *http.Request) error {

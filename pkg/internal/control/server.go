@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -61,6 +62,9 @@ type Server struct {
 	key     []byte     // of Digests
 	ctx     context.Context
 	cancel  context.CancelFunc // ends those who follow
+
+	maxConns int
+	group    string // that may look
 }
 
 // bounds on what a client can make us hold.
@@ -69,9 +73,13 @@ const (
 	maxConns  = 256
 )
 
+// writeTimeout is how long a client may take to read what is written to it at
+// once; it is a variable for tests.
+var writeTimeout = time.Minute
+
 // New makes a server.
 func New(o Options) *Server {
-	s := &Server{o: o, key: newKey()}
+	s := &Server{o: o, key: newKey(), maxConns: maxConns, group: Group}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler:           s.handler(),
@@ -87,7 +95,7 @@ func New(o Options) *Server {
 
 // Serve answers until Shutdown.
 func (s *Server) Serve(l net.Listener) error {
-	err := s.http.Serve(newLimited(l, maxConns))
+	err := s.http.Serve(newLimited(l, s.maxConns))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -121,24 +129,34 @@ func (s *Server) watch(c net.Conn, state http.ConnState) {
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, r := range routes {
-		mux.HandleFunc(r.pattern, func(w http.ResponseWriter, req *http.Request) {
-			p := peerOf(req.Context())
-			p.conn.answered.Store(true)
-			req.Body = http.MaxBytesReader(w, req.Body, maxHeader)
-			if err := s.may(p, r.act); err != nil {
-				fail(w, err)
-				return
+		mux.HandleFunc(r.pattern, s.handle(func(w http.ResponseWriter, req *http.Request) error {
+			if err := s.may(peerOf(req.Context()), r.need); err != nil {
+				return err
 			}
-			if err := r.serve(s, w, req); err != nil {
-				fail(w, err)
-			}
-		})
+			return r.serve(s, w, req)
+		}))
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
-		peerOf(req.Context()).conn.answered.Store(true)
-		fail(w, &client.Error{Status: http.StatusNotFound, Text: "no such call: " + req.Method + " " + req.URL.Path, Hint: "workersctl and workersd should be of one version"})
-	})
+	mux.HandleFunc("/", s.handle(func(_ http.ResponseWriter, req *http.Request) error {
+		return &client.Error{Status: http.StatusNotFound, Text: fmt.Sprintf("no such call: %s %.100s", req.Method, req.URL.Path), Hint: "workersctl and workersd should be of one version"}
+	}))
 	return mux
+}
+
+// handle is what all calls have in common. None takes a body: the server would
+// wait for the rest of one that does not come.
+func (s *Server) handle(serve func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		peerOf(req.Context()).conn.answered.Store(true)
+		if req.ContentLength != 0 {
+			http.NewResponseController(w).SetReadDeadline(time.Now())
+			w.Header().Set("Connection", "close")
+			fail(w, &client.Error{Status: http.StatusRequestEntityTooLarge, Text: "no call takes a body"})
+			return
+		}
+		if err := serve(w, req); err != nil {
+			fail(w, err)
+		}
+	}
 }
 
 func fail(w http.ResponseWriter, err error) {
@@ -150,11 +168,21 @@ func fail(w http.ResponseWriter, err error) {
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
+	patience(w)
 	w.WriteHeader(e.Status)
 	json.NewEncoder(w).Encode(e)
 }
 
 func answer(w http.ResponseWriter, v any) error {
 	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(v)
+	patience(w)
+	json.NewEncoder(w).Encode(v) // an error is the client's, who left
+	return nil
+}
+
+// patience bounds how long the next writes may take, so that a client which
+// does not read is let go. It is set before each answer, because the connection
+// is kept for the next.
+func patience(w http.ResponseWriter) {
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 }

@@ -1,17 +1,9 @@
 package control
 
 import (
-	"cmp"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,49 +13,6 @@ import (
 	"github.com/workersd/workersd/pkg/internal/supervisor"
 	"github.com/workersd/workersd/pkg/spec"
 )
-
-// match is the pattern of a shell (path.Match), with which a plain name fits
-// itself whatever bytes it has.
-func match(pattern, name string) bool {
-	if pattern == name {
-		return true
-	}
-	ok, _ := filepath.Match(pattern, name)
-	return ok
-}
-
-// pick are the workers that fit, in the order of the list. A pattern that fits
-// none is an error: an operator who mistyped must learn it.
-func pick(all []supervisor.Status, patterns []string, allWithout bool) ([]supervisor.Status, error) {
-	if len(patterns) == 0 {
-		if allWithout {
-			return all, nil
-		}
-		return nil, &client.Error{Status: http.StatusBadRequest, Text: "no worker was named", Hint: `name one, or a pattern such as "queue@*"`}
-	}
-	hit := make([]bool, len(patterns))
-	var out []supervisor.Status
-	for _, w := range all {
-		fits := false
-		for i, p := range patterns {
-			if match(p, w.Spec.Name) {
-				hit[i], fits = true, true
-			}
-		}
-		if fits {
-			out = append(out, w)
-		}
-	}
-	for i, p := range patterns {
-		if !hit[i] {
-			if _, err := filepath.Match(p, ""); err != nil {
-				return nil, &client.Error{Status: http.StatusBadRequest, Text: fmt.Sprintf("%q is no pattern: %v", p, err)}
-			}
-			return nil, &client.Error{Status: http.StatusNotFound, Text: fmt.Sprintf("no worker fits %q", p), Hint: "workersctl status lists them"}
-		}
-	}
-	return out, nil
-}
 
 func (s *Server) manager(snap supervisor.Snapshot) client.Manager {
 	m := client.Manager{
@@ -149,57 +98,4 @@ func keys(w *spec.Worker) map[string]string {
 		}
 	}
 	return out
-}
-
-func newKey() []byte {
-	key := make([]byte, 32)
-	rand.Read(key)
-	return key
-}
-
-func (s *Server) list(w http.ResponseWriter, req *http.Request) error {
-	l, err := s.o.Supervisor.List(req.Context())
-	if err != nil {
-		return err
-	}
-	return answer(w, DigestsOf(l, s.key))
-}
-
-// DigestsOf tells a list by keyed hashes of its values: two lists can be
-// compared key by key, and no secret is told. The client makes its own with the
-// same key.
-func DigestsOf(l spec.List, key []byte) client.Digests {
-	d := client.Digests{Key: key, Manager: map[string]string{}, Workers: make(map[string]map[string]string, len(l.Workers))}
-	for _, k := range spec.ManagerKeys {
-		d.Manager[k.Name] = digest(key, k.Manager(&l.Manager))
-	}
-	for i := range l.Workers {
-		w := &l.Workers[i]
-		m := make(map[string]string, len(spec.Keys))
-		for _, k := range spec.Keys {
-			if k.Worker != nil {
-				m[k.Name] = digest(key, k.Worker(w))
-			}
-		}
-		d.Workers[w.Name] = m
-	}
-	return d
-}
-
-func digest(key []byte, v any) string {
-	h := hmac.New(sha256.New, key)
-	switch x := v.(type) { // in the order of the names, as spec.Equal compares
-	case *[]spec.EnvVar:
-		for _, e := range slices.SortedFunc(slices.Values(*x), func(a, b spec.EnvVar) int { return cmp.Compare(a.Name, b.Name) }) {
-			fmt.Fprintf(h, "%q=%q,", e.Name, e.Value)
-		}
-	case *[]spec.Param:
-		for _, p := range slices.SortedFunc(slices.Values(*x), func(a, b spec.Param) int { return cmp.Compare(a.Name, b.Name) }) {
-			fmt.Fprintf(h, "%q=%q,", p.Name, p.Value)
-		}
-	default:
-		text, _ := json.Marshal(v)
-		h.Write(text)
-	}
-	return base64.RawStdEncoding.EncodeToString(h.Sum(nil)[:12])
 }

@@ -36,15 +36,19 @@ func (p *Process) deadline(w *Worker) time.Time {
 // stopDeadline is the end of the grace. An execution that outlived its time adds
 // nothing to it, those beside it may finish; one that began after the signal has
 // no claim, or a process that ignores signals would put off its end for ever.
+// Who has finished what it was let finish has stop_timeout once more, to leave.
 func (p *Process) stopDeadline(w *Worker) time.Time {
 	at := later(p.StopBegan.Add(w.Spec.StopTimeout), p.ExtendedTo)
 	// A process that hangs as a whole finishes nothing.
 	hangs := p.Ending == event.Watchdog || p.Ending == event.StartTimeout
 	if w.Spec.Timeout > 0 && !hangs {
 		for _, e := range p.Running {
-			if !e.Began.After(p.StopBegan) {
+			if p.mayFinish(e, w.Spec) {
 				at = later(at, e.Began.Add(w.Spec.Timeout))
 			}
+		}
+		if !p.FinishedAt.IsZero() {
+			at = later(at, p.FinishedAt.Add(w.Spec.StopTimeout))
 		}
 		if p.Type == spec.Task && p.PID != 0 {
 			at = later(at, p.Started.Add(w.Spec.Timeout))
@@ -54,6 +58,11 @@ func (p *Process) stopDeadline(w *Worker) time.Time {
 		at = earlier(at, p.StopBegan.Add(w.DrainMax))
 	}
 	return at
+}
+
+// mayFinish reports whether the execution puts off the end of its process.
+func (p *Process) mayFinish(e Execution, sp *spec.Worker) bool {
+	return !e.Began.After(p.StopBegan) && e.Began.Add(sp.Timeout).After(p.StopBegan)
 }
 
 // nextTimeout is when the first execution will have outlived its time.

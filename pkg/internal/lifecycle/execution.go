@@ -29,6 +29,9 @@ func (s *step) began(p *Process, id string) {
 func (s *step) ended(p *Process, id string, result Result) {
 	p.Reported = true
 	if i := slices.IndexFunc(p.Running, func(e Execution) bool { return e.ID == id }); i >= 0 {
+		if p.State == Stopping && p.mayFinish(p.Running[i], s.w.Spec) {
+			p.FinishedAt = s.now
+		}
 		if len(p.Running) == 1 {
 			p.Running = nil
 		} else {

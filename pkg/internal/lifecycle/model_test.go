@@ -36,6 +36,7 @@ type proc struct {
 	asked      time.Time    // to leave
 	signal     time.Time    // when that signal was ordered
 	extended   time.Time
+	finished   time.Time // what it was let finish
 	running    map[string]time.Time
 	killed     bool
 	hard, kill bool // HardMemoryPassed, KillWanted came
@@ -153,6 +154,9 @@ func (m *model) told(ev Event) (gone *proc) {
 			p.running[ev.ID] = m.now
 		}
 	case ExecutionEnded:
+		if began, ok := p.running[ev.ID]; ok && !p.signal.IsZero() && !began.After(p.signal) && began.Add(m.w.Spec.Timeout).After(p.signal) {
+			p.finished = m.now
+		}
 		delete(p.running, ev.ID)
 	case Extended:
 		if at := m.now.Add(ev.By); !p.signal.IsZero() && at.After(p.extended) {
@@ -256,6 +260,9 @@ func (m *model) grace(p *proc) time.Time {
 			if at := began.Add(s.Timeout); !began.After(p.signal) && at.After(until) {
 				until = at
 			}
+		}
+		if at := p.finished.Add(s.StopTimeout); !p.finished.IsZero() && at.After(until) {
+			until = at
 		}
 		if at := p.started.Add(s.Timeout); p.typ == spec.Task && at.After(until) {
 			until = at

@@ -30,7 +30,19 @@ func TestStopDeadline(t *testing.T) {
 		{"an execution with less time", []change{timeout(time.Minute)}, []func(*life){begin("a"), wait(55 * time.Second), stop}, 10 * time.Second},
 		{"the latest of several", []change{timeout(time.Minute)},
 			[]func(*life){begin("a"), wait(20 * time.Second), begin("b"), wait(10 * time.Second), stop}, 50 * time.Second},
-		{"it ended", []change{timeout(time.Minute)}, []func(*life){begin("a"), stop, wait(time.Second), say(ExecutionEnded{1, "a", OK})}, 9 * time.Second},
+		{"it ended", []change{timeout(time.Minute)}, []func(*life){begin("a"), stop, wait(time.Second), say(ExecutionEnded{1, "a", OK})}, 10 * time.Second},
+		// It must be able to leave, after_run and all, when it has finished late.
+		{"it ended long after stop_timeout", []change{timeout(time.Minute)},
+			[]func(*life){begin("a"), stop, wait(50 * time.Second), say(ExecutionEnded{1, "a", OK})}, 10 * time.Second},
+		{"the first of two ended", []change{timeout(time.Minute)},
+			[]func(*life){begin("a"), begin("b"), stop, wait(20 * time.Second), say(ExecutionEnded{1, "a", OK})}, 40 * time.Second},
+		{"one without timeout ended", nil, []func(*life){begin("a"), stop, wait(9 * time.Second), say(ExecutionEnded{1, "a", OK})}, time.Second},
+		{"one that began after the signal ended", []change{timeout(time.Minute)},
+			[]func(*life){stop, wait(time.Second), begin("a"), wait(8 * time.Second), say(ExecutionEnded{1, "a", OK})}, time.Second},
+		{"the one that outlived its time ended", []change{timeout(time.Minute)},
+			[]func(*life){begin("a"), wait(time.Minute), wait(9 * time.Second), say(ExecutionEnded{1, "a", Fail})}, time.Second},
+		{"drain_max and one that ended", []change{timeout(time.Hour)},
+			[]func(*life){begin("a"), stop, wait(drainMax - 2*time.Second), say(ExecutionEnded{1, "a", OK})}, 2 * time.Second},
 		// What begins after the signal gets no time of its own: a process that
 		// ignores the signal would move its end for ever.
 		{"one that begins after the signal", []change{timeout(time.Minute)}, []func(*life){stop, wait(5 * time.Second), begin("a")}, 5 * time.Second},

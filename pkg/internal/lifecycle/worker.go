@@ -87,6 +87,7 @@ type Process struct {
 	StatusText   string
 
 	StopBegan   time.Time  // the stop signal was ordered
+	FinishedAt  time.Time  // the end, after that, of an execution that was let finish
 	ExtendedTo  time.Time  // EXTEND_TIMEOUT_USEC moved the deadline of the state there
 	LookAgain   time.Time  // when what should have happened by itself is looked at again
 	KillOrdered bool       // we ordered SIGKILL while the main process lived

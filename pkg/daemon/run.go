@@ -37,6 +37,7 @@ func Run(o Options) int {
 	if o.Stderr == nil {
 		o.Stderr = os.Stderr
 	}
+	keepWithoutReader()
 	d := &daemon{o: o, service: os.Getenv("NOTIFY_SOCKET") != ""}
 	if !d.service && !guard.Guarded() {
 		// What can be seen to be wrong is said before a second process is made.

@@ -6,7 +6,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
+
+// echo is how long after the first another signal to end is taken for the same:
+// timeout(1) sends each to the process and to its group, some terminals likewise.
+const echo = 100 * time.Millisecond
 
 // signals does what the manager is told by them: SIGTERM and SIGINT end it,
 // again at once; SIGHUP reads the list again.
@@ -14,17 +19,22 @@ func (d *daemon) signals(ctx context.Context) {
 	sigs := make(chan os.Signal, 16)
 	signal.Notify(sigs, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(sigs)
+	var told time.Time // when we were told to end
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case s := <-sigs:
+			if time.Since(told) < echo && !told.IsZero() {
+				continue
+			}
 			if s == syscall.SIGHUP && !d.hungUp() {
 				if _, err := d.reload(ctx); err != nil {
 					d.log.Debug(fmt.Sprintf("reload: %v", err)) // the record has said it
 				}
 				continue
 			}
+			told = time.Now()
 			d.ending.Store(true)
 			d.systemd.Stopping()
 			d.systemd.Extend(extension())
@@ -32,6 +42,11 @@ func (d *daemon) signals(ctx context.Context) {
 		}
 	}
 }
+
+// keepWithoutReader lets manager and guard outlive whoever reads their output.
+// Without it a write to a closed pipe on descriptor 1 or 2 ends a Go program
+// (package os/signal). Notified, not ignored: workers would inherit that.
+func keepWithoutReader() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // hungUp reports whether SIGHUP means what it meant first: the terminal is gone.
 func (d *daemon) hungUp() bool {

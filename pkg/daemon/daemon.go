@@ -276,10 +276,13 @@ func (d *daemon) setupLog() {
 	if d.o.Verbose {
 		level = slog.LevelDebug
 	}
-	if d.service && systemd.StderrIsJournal() {
+	switch {
+	case d.o.Log != nil:
+		d.log = d.o.Log
+	case d.service && systemd.StderrIsJournal():
 		d.journal = systemd.NewJournal(d.o.Stderr)
 		d.log = slog.New(d.journal.Handler(level))
-	} else {
+	default:
 		d.log = newTerminalLogger(d.o.Stderr, level)
 	}
 	d.systemd = systemd.NewNotifier(d.log)

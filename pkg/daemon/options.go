@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,7 +38,27 @@ type Options struct {
 	NoCgroup   bool   // do not use cgroups at all: limits are sampled
 	Verbose    bool
 
+	// Log takes what the manager has to say; nil: journald under systemd, stderr
+	// elsewhere.
+	Log            *slog.Logger
 	Stdout, Stderr *os.File // nil: the process's own
+
+	// Args and Dir are what the program was started with, for executing it again
+	// below the guard; nil and "": os.Args and the working directory.
+	Args []string
+	Dir  string
+}
+
+// FromEnvironment are the options of a program that was given none.
+func FromEnvironment() Options {
+	o := Options{
+		Socket:   os.Getenv("WORKERSD_SOCKET"),
+		StateDir: firstDir(os.Getenv("STATE_DIRECTORY")),
+	}
+	if o.Socket == "" {
+		o.Socket = DefaultSocket()
+	}
+	return o
 }
 
 // errUsage is an error that the usage text was printed for.
@@ -60,13 +81,7 @@ them all; under systemd it is a service of Type=notify.
 `
 
 func parseArgs(args []string, stdout, stderr io.Writer) (Options, error) {
-	o := Options{
-		Socket:   os.Getenv("WORKERSD_SOCKET"),
-		StateDir: firstDir(os.Getenv("STATE_DIRECTORY")),
-	}
-	if o.Socket == "" {
-		o.Socket = DefaultSocket()
-	}
+	o := FromEnvironment()
 	f := flag.NewFlagSet("workersd", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() { fmt.Fprintf(stderr, usage, DefaultSocket()) }

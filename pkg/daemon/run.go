@@ -47,7 +47,22 @@ func Run(o Options) int {
 				return ExitBadList
 			}
 		}
-		return guard.Run(os.Args)
+		return d.guard()
 	}
 	return d.run()
+}
+
+// guard executes the program again, as it was started, and stays its parent.
+func (d *daemon) guard() int {
+	args := d.o.Args
+	if args == nil {
+		args = os.Args
+	}
+	if d.o.Dir != "" {
+		if err := os.Chdir(d.o.Dir); err != nil {
+			fmt.Fprintf(d.o.Stderr, "workersd: the directory that it was started in: %v\n", err)
+			return ExitFailed
+		}
+	}
+	return guard.Run(args)
 }

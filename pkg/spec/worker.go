@@ -78,6 +78,7 @@ type Worker struct {
 
 	Type            Type
 	Command         []string
+	Self            bool // Command is for the manager's own program, executed again
 	Directory       string
 	Environment     []EnvVar
 	EnvironmentFile string

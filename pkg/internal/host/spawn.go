@@ -71,9 +71,11 @@ func (h *Host) spawn(p *proc, order supervisor.SpawnOrder) (pid int, err error) 
 		}
 	}()
 	env := environment{worker: w, id: p.id, user: user, maxRequests: order.MaxRequests, notify: sock.Path, file: fromFile, output: out.Env, instance: instance}.build()
-	path, err := process.Look(w.Command[0], value(env, "PATH"))
-	if err != nil {
-		return 0, err
+	path := process.Self()
+	if !w.Self {
+		if path, err = process.Look(w.Command[0], value(env, "PATH")); err != nil {
+			return 0, err
+		}
 	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {

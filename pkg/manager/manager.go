@@ -153,13 +153,13 @@ func (m *Manager) list() (spec.List, error) {
 	l.Manager.DrainMax = max(l.Manager.DrainMax, m.WaitTime)
 	workers, mistakes := m.named()
 	if m.CheckInterval < 0 {
-		mistakes = append(mistakes, mistake{err: fmt.Errorf("CheckInterval: %v is below zero", m.CheckInterval)})
+		mistakes = append(mistakes, mistake{err: in("CheckInterval", belowZero(m.CheckInterval))})
 	}
 	if m.WaitTime < 0 {
-		mistakes = append(mistakes, mistake{err: fmt.Errorf("WaitTime: %v is below zero", m.WaitTime)})
+		mistakes = append(mistakes, mistake{err: in("WaitTime", belowZero(m.WaitTime))})
 	}
 	if n := len(m.Workers); n == 0 || n > l.Manager.MaxWorkers {
-		mistakes = append(mistakes, mistake{err: fmt.Errorf("Workers: there are %d (expected 1 to %d)", n, l.Manager.MaxWorkers)})
+		mistakes = append(mistakes, mistake{err: in("Workers", fmt.Errorf("there are %d (expected 1 to %d)", n, l.Manager.MaxWorkers))})
 	}
 	for i := range workers {
 		if workers[i].name == "" {
@@ -200,7 +200,7 @@ func (m *Manager) named() (workers []made, mistakes []mistake) {
 		if f, again := first[name]; !again {
 			first[name] = i
 		} else if a := &workers[f]; a.kind != mk.kind || !bytes.Equal(a.args, mk.args) {
-			mistakes = append(mistakes, mistake{i + 1, mk.base, fmt.Errorf("Name: %q is that of worker %d already, which %s (a number would change when the list does: give it another Name)", name, f+1, differ(a, &mk))})
+			mistakes = append(mistakes, mistake{i + 1, mk.base, in("Name", fmt.Errorf("it is called %q as worker %d is, which %s: a number would change when the list does (give it another Name)", strings.TrimSuffix(name, "-"), f+1, differ(a, &mk)))})
 		}
 		count[name]++
 		mk.number(count[name])
@@ -210,7 +210,7 @@ func (m *Manager) named() (workers []made, mistakes []mistake) {
 	for i := range workers {
 		name := workers[i].name
 		if f, again := seen[name]; again && name != "" {
-			mistakes = append(mistakes, mistake{i + 1, workers[i].base, fmt.Errorf("Name: it would be called %q as worker %d is", name, f+1)})
+			mistakes = append(mistakes, mistake{i + 1, workers[i].base, in("Name", fmt.Errorf("it would be called %q as worker %d is", name, f+1))})
 		}
 		seen[name] = i
 	}

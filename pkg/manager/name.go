@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -114,21 +115,18 @@ var placeholder = regexp.MustCompile(`\$\{([^}]*)\}`)
 
 // fill puts parameters in the place of ${…}. No value can climb out of a
 // directory or be taken for two.
-func fill(template string, ps []spec.Param) (string, error) {
+func fill(template string, ps []spec.Param, also ...string) (string, error) {
 	var err error
 	text := placeholder.ReplaceAllStringFunc(template, func(m string) string {
 		name := m[2 : len(m)-1]
-		var known []string
+		known := slices.Clone(also)
 		for _, p := range ps {
 			if p.Name == name {
 				return escape(p.Value)
 			}
 			known = append(known, p.Name)
 		}
-		if len(known) == 0 {
-			known = []string{"nothing"}
-		}
-		err = fmt.Errorf("unknown ${%s} (known here: %s)", name, strings.Join(known, ", "))
+		err = fmt.Errorf("unknown ${%s} (known: %s)", name, strings.Join(known, ", "))
 		return m
 	})
 	return text, err

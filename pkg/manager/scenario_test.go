@@ -16,15 +16,22 @@ import (
 	"github.com/workersd/workersd/pkg/worker"
 )
 
+// newManager has all the patience that a busy machine takes.
+func newManager(ws ...manager.Worker) *manager.Manager {
+	m := manager.New(ws...)
+	m.WaitTime = patience
+	return m
+}
+
 // scenarios are the main functions of programs.
 var scenarios = map[string]func(){
 	"life": func() {
-		m := manager.New(manager.Worker{Work: &life{}, Name: "Redis Worker", MaxRequests: 2})
+		m := newManager(manager.Worker{Work: &life{}, Name: "Redis Worker", MaxRequests: 2})
 		m.CheckInterval = 5 * time.Second
 		m.Start()
 	},
 	"alike": func() {
-		m := manager.New(
+		m := newManager(
 			manager.Worker{Work: &life{}, CheckPoint: time.Minute},
 			manager.Worker{Work: &life{}, CheckPoint: time.Minute},
 			manager.Worker{Work: &listen{IP: "10.0.0.1", Queue: "mail"}},
@@ -35,18 +42,18 @@ var scenarios = map[string]func(){
 		m.Start()
 	},
 	"timeout": func() {
-		manager.New(
+		newManager(
 			manager.Worker{Work: &late{}, Timeout: 200 * time.Millisecond},
 			manager.Worker{Work: &deaf{}, Timeout: 200 * time.Millisecond},
 		).Start()
 	},
 	"soft": func() {
-		m := manager.New(manager.Worker{Work: &eater{untilAsked: true}, Name: "eater", SoftMemoryLimit: 128 * spec.MiB, HardMemoryLimit: 8 * spec.GiB})
+		m := newManager(manager.Worker{Work: &eater{untilAsked: true}, Name: "eater", SoftMemoryLimit: 128 * spec.MiB, HardMemoryLimit: 8 * spec.GiB})
 		m.CheckInterval = 50 * time.Millisecond
 		m.Start()
 	},
 	"hard": func() {
-		m := manager.New(manager.Worker{Work: &eater{}, Name: "eater", SoftMemoryLimit: spec.None, HardMemoryLimit: 128 * spec.MiB})
+		m := newManager(manager.Worker{Work: &eater{}, Name: "eater", SoftMemoryLimit: spec.None, HardMemoryLimit: 128 * spec.MiB})
 		m.CheckInterval = 50 * time.Millisecond
 		m.Start()
 	},
@@ -55,17 +62,15 @@ var scenarios = map[string]func(){
 		for i := range together {
 			ws = append(ws, manager.Worker{Work: &rendezvous{N: i}})
 		}
-		m := manager.New(ws...)
-		m.WaitTime = 10 * time.Minute // a stop one after another would never end
-		m.Start()
+		newManager(ws...).Start() // a stop one after another would never end
 	},
 	"grace": func() {
-		m := manager.New(manager.Worker{Work: &stubborn{}, Name: "stubborn"})
+		m := newManager(manager.Worker{Work: &stubborn{}, Name: "stubborn"})
 		m.WaitTime = 300 * time.Millisecond
 		m.Start()
 	},
 	"family": func() {
-		m := manager.New(
+		m := newManager(
 			manager.Worker{Work: &parent{}, Name: "parent"},
 			manager.Worker{Work: &stubborn{}, Name: "stubborn"},
 		)
@@ -77,7 +82,7 @@ var scenarios = map[string]func(){
 		os.Exit(0)
 	},
 	"panic": func() {
-		manager.New(manager.Worker{Work: &panics{}}).Start()
+		newManager(manager.Worker{Work: &panics{}}).Start()
 	},
 	"args": func() {
 		a := everything()
@@ -86,7 +91,7 @@ var scenarios = map[string]func(){
 			a = &args{Name: a.Name, Tags: map[string]int{"only in this process": 1}}
 		}
 		a.prefix = "made by main: "
-		manager.New(manager.Worker{Work: a, Name: "args-${name}"}).Start()
+		newManager(manager.Worker{Work: a, Name: "args-${name}"}).Start()
 	},
 	"edited": func() {
 		text, err := os.ReadFile(filepath.Join(os.Getenv("DIR"), "queues"))
@@ -97,7 +102,7 @@ var scenarios = map[string]func(){
 		for q := range strings.FieldsSeq(string(text)) {
 			ws = append(ws, manager.Worker{Work: &listen{IP: "::1", Queue: q}})
 		}
-		manager.New(ws...).Start()
+		newManager(ws...).Start()
 	},
 	"before": func() {
 		fmt.Println("main", len(os.Args), "of", os.Getpid())
@@ -107,10 +112,10 @@ var scenarios = map[string]func(){
 			os.Exit(3)
 		}
 		go func() { select {} }()
-		manager.New(manager.Worker{Work: &where{}, Log: "${worker}.log", CheckPoint: time.Minute}).Start()
+		newManager(manager.Worker{Work: &where{}, Log: "${worker}.log", CheckPoint: time.Minute}).Start()
 	},
 	"bad": func() {
-		m := manager.New(
+		m := newManager(
 			manager.Worker{},
 			manager.Worker{Work: &withChannel{}},
 			manager.Worker{Work: &life{}, Name: "a/b", MaxRequests: -1, Timeout: -time.Second},
@@ -131,7 +136,7 @@ var scenarios = map[string]func(){
 		m.Start()
 	},
 	"none":   func() { manager.New().Start() },
-	"stolen": func() { manager.New(manager.Worker{Work: &life{}, CheckPoint: time.Minute}).Start() },
+	"stolen": func() { newManager(manager.Worker{Work: &life{}, CheckPoint: time.Minute}).Start() },
 }
 
 func say(text ...any) { fmt.Println(append([]any{worker.Generation()}, text...)...) }

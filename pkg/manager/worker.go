@@ -2,9 +2,11 @@ package manager
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -56,10 +58,10 @@ type made struct {
 func (w Worker) prepare() (m made, err error) {
 	m.Worker = w
 	if w.Work == nil {
-		return m, fmt.Errorf("Work: is missing (expected a value with Run)")
+		return m, in("Work", errors.New("is missing (expected a value with Run)"))
 	}
 	if m.args, err = encode(w.Work); err != nil {
-		return m, fmt.Errorf("Work: %T: %w", w.Work, err)
+		return m, in("Work", fmt.Errorf("%T: %w", w.Work, err))
 	}
 	m.kind, m.params = kind(w.Work), params(w.Work)
 	m.base = w.Name
@@ -68,11 +70,14 @@ func (w Worker) prepare() (m made, err error) {
 	}
 	if strings.Contains(m.base, "${") {
 		if m.name, err = fill(m.base, m.params); err != nil {
-			return m, fmt.Errorf("Name: %w", err)
+			return m, in("Name", err)
 		}
 		return m, nil
 	}
 	m.name = config.Name(m.base, m.params, 0)
+	if len(m.params) == 0 {
+		m.name += "-"
+	}
 	return m, nil
 }
 
@@ -80,10 +85,10 @@ func (w Worker) prepare() (m made, err error) {
 // workers apart, and the worker list's where arguments do and are the same.
 func (m *made) number(n int) {
 	switch {
-	case len(m.params) == 0 && !strings.Contains(m.base, "${"):
-		m.name = fmt.Sprintf("%s-%d", m.name, n)
+	case strings.HasSuffix(m.name, "-") && len(m.params) == 0:
+		m.name += strconv.Itoa(n)
 	case n > 1:
-		m.name = fmt.Sprintf("%s#%d", m.name, n)
+		m.name += "#" + strconv.Itoa(n)
 	}
 }
 
@@ -108,7 +113,7 @@ func (m *made) spec(wait time.Duration) (s spec.Worker, errs []error) {
 	s.Ready = spec.ReadyNotify // package worker says so, after Init
 	var err error
 	if s.Log, err = m.log(); err != nil {
-		errs = append(errs, fmt.Errorf("Log: %w", err))
+		errs = append(errs, in("Log", err))
 	}
 	if m.Spec != nil {
 		m.Spec(&s)
@@ -120,17 +125,17 @@ func (m *made) spec(wait time.Duration) (s spec.Worker, errs []error) {
 	}
 	text, err := m.order().encode()
 	if err != nil {
-		errs = append(errs, fmt.Errorf("Work: its arguments %w", err))
+		errs = append(errs, in("Work", fmt.Errorf("its arguments %w", err)))
 	}
 	s.Environment = append(s.Environment, spec.EnvVar{Name: envSelf, Value: text})
 	if m.CheckPoint < 0 {
-		errs = append(errs, fmt.Errorf("CheckPoint: %v is below zero", m.CheckPoint))
+		errs = append(errs, in("CheckPoint", belowZero(m.CheckPoint)))
 	}
 	if err := checkName(m.name); err != nil {
-		errs = append(errs, fmt.Errorf("Name: %w", err))
+		errs = append(errs, in("Name", err))
 	}
 	for _, p := range s.Validate() {
-		errs = append(errs, fmt.Errorf("%s: %s", fieldName(p.Key), fieldNames.Replace(p.Text)))
+		errs = append(errs, in(fieldName(p.Key), errors.New(fieldNames.Replace(p.Text))))
 	}
 	return s, errs
 }
@@ -141,7 +146,8 @@ func (m *made) log() (string, error) {
 	case spec.LogAuto, spec.LogJournal, spec.LogInherit:
 		return m.Log, nil
 	}
-	path, err := fill(m.Log, append([]spec.Param{{Name: "worker", Value: m.name}}, m.params...))
+	// A name is safe as it is: it holds no slash and begins with no dot.
+	path, err := fill(strings.ReplaceAll(m.Log, "${worker}", m.name), m.params, "worker")
 	if err != nil {
 		return "", err
 	}
@@ -153,6 +159,16 @@ func (m *made) log() (string, error) {
 		}
 	}
 	return filepath.Abs(path)
+}
+
+// in names the field of Worker or Manager that an error is about.
+func in(field string, err error) error { return fmt.Errorf("%s: %w", field, err) }
+
+func belowZero(d time.Duration) error {
+	if d < 0 {
+		return fmt.Errorf("%v is below zero", d)
+	}
+	return nil
 }
 
 // fieldName is the field of Worker for a key of the worker list.

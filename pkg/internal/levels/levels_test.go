@@ -75,6 +75,9 @@ var forbidden = []struct{ pkg, dep, why string }{
 	{"pkg/worker", "github.com/redis/go-redis/v9", "only redisqueue speaks Redis"},
 	{"pkg/daemon", "github.com/prometheus/client_golang/prometheus", "metrics are handed in, so that embedders do not link them"},
 	{"pkg/daemon", "github.com/redis/go-redis/v9", "only redisqueue speaks Redis"},
+	{"pkg/manager", "github.com/prometheus/client_golang/prometheus", "metrics are handed in, so that embedders do not link them"},
+	{"pkg/manager", "github.com/redis/go-redis/v9", "only redisqueue speaks Redis"},
+	{"pkg/manager", "github.com/spf13/cobra", "a program with workers has a command line of its own"},
 	{"pkg/client", "github.com/spf13/cobra", "a client library is no command line"},
 	{"cmd/workersd", "github.com/redis/go-redis/v9", "only redisqueue speaks Redis"},
 }

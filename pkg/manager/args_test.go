@@ -183,7 +183,7 @@ func TestNames(t *testing.T) {
 	got := names(
 		Worker{Work: plain{}}, Worker{Work: plain{}},
 		Worker{Work: &plain{}, Name: "Redis Worker"}, Worker{Work: &plain{}, Name: "Redis Worker"},
-		Worker{Work: fn}, Worker{Work: fn}, Worker{Work: other, Name: "工作"},
+		Worker{Work: fn}, Worker{Work: fn}, Worker{Work: other, Name: "Work"},
 		Worker{Work: &mixed{host: host{"10.0.0.1"}, Queue: "a b", HTTPPort: 8080, Every: time.Minute, Note: "x"}},
 		Worker{Work: &mixed{host: host{"10.0.0.1"}, Queue: "a b", HTTPPort: 8080, Every: time.Minute}},
 		Worker{Work: generic[string]{V: "v"}}, Worker{Work: generic[string]{V: "v"}},
@@ -191,7 +191,7 @@ func TestNames(t *testing.T) {
 		Worker{Work: generic[float64]{V: 1.5}, Name: "${v}x${v}"},
 	)
 	want := []string{
-		"plain-1", "plain-2", "Redis Worker-1", "Redis Worker-2", "Process-1", "Process-2", "工作-1",
+		"plain-1", "plain-2", "Redis Worker-1", "Redis Worker-2", "Process-1", "Process-2", "Work-1",
 		"mixed@10.0.0.1,a%20b,8080,1m0s,,x", "mixed@10.0.0.1,a%20b,8080,1m0s,",
 		"generic@v", "generic@v#2", "generic-1", "1.5x1.5",
 	}

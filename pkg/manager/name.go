@@ -11,15 +11,11 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/workersd/workersd/pkg/internal/config"
 	"github.com/workersd/workersd/pkg/spec"
 	"github.com/workersd/workersd/pkg/worker"
 )
-
-// maxName is the longest name of a worker, in bytes, as in the worker list.
-const maxName = 128
 
 // params are the arguments that name a worker: texts, numbers and times, in the
 // order of the fields.
@@ -139,19 +135,11 @@ func escape(value string) string {
 
 // checkName says what is wrong with a name.
 func checkName(name string) error {
-	if len(name) > maxName {
-		return fmt.Errorf("%q has %d bytes, at most %d are allowed (choose what stands in it: Name: \"queue-${ip}\")", name, len(name), maxName)
-	}
-	for i, r := range name {
-		switch {
-		case unicode.IsLetter(r) && r != utf8.RuneError, unicode.IsDigit(r):
-		case i > 0 && strings.ContainsRune("_.:+-@,#% ", r):
-		default:
-			return fmt.Errorf("%q has %q at byte %d (expected letters, digits and _ . : + - @ , or a space, beginning with a letter or digit)", name, r, i)
-		}
-	}
-	if name == "" || strings.HasSuffix(name, " ") {
-		return fmt.Errorf("%q is empty or ends in a space", name)
+	switch {
+	case len(name) > spec.MaxName:
+		return fmt.Errorf("%q has %d bytes, and %d are allowed (choose what stands in it: Name: \"queue-${ip}\")", name, len(name), spec.MaxName)
+	case !spec.ValidName(name):
+		return fmt.Errorf("%q cannot be a name (expected letters, digits and _ . : + - @ , or spaces inside, beginning with a letter or digit)", name)
 	}
 	return nil
 }

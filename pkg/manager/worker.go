@@ -135,6 +135,9 @@ func (m *made) spec(wait time.Duration) (s spec.Worker, errs []error) {
 		errs = append(errs, in("Name", err))
 	}
 	for _, p := range s.Validate() {
+		if p.Key == "name" {
+			continue // said above
+		}
 		errs = append(errs, in(fieldName(p.Key), errors.New(fieldNames.Replace(p.Text))))
 	}
 	return s, errs

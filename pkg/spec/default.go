@@ -32,14 +32,14 @@ const MaxName = 128
 
 // ValidName reports whether a name can be that of a cgroup, of a file and of a
 // journal identifier as it is: letters, digits and _ . : + - @ , # %, beginning
-// with a letter or digit.
+// with a letter or digit, and spaces inside (the origin's "Redis Worker-1").
 func ValidName(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; !alphanumeric(c) && strings.IndexByte("_.:+-@,#%", c) < 0 {
+		if c := s[i]; !alphanumeric(c) && strings.IndexByte("_.:+-@,#% ", c) < 0 {
 			return false
 		}
 	}
-	return s != "" && len(s) <= MaxName && alphanumeric(s[0])
+	return s != "" && len(s) <= MaxName && alphanumeric(s[0]) && s[len(s)-1] != ' '
 }
 
 func alphanumeric(c byte) bool {

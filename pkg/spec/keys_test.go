@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// identity are the fields that say which worker it is; all others are keys.
-var identity = []string{"Name", "Entry", "Replica"}
+// identity are the fields that say which worker it is, and that it is of no
+// worker list (Self); all others are keys.
+var identity = []string{"Name", "Entry", "Replica", "Self"}
 
 // TestEveryFieldHasOneKey: a new field without a key would be neither decoded,
 // compared by a reload nor documented.

@@ -61,17 +61,25 @@ func (ps *problems) inRange(k *Key, v any) {
 		}
 	case *int:
 		if k.Kind == KindInt && (*v < k.Min || k.Max != 0 && *v > k.Max) {
-			ps.add(k.Name, "", "%d is out of range", *v)
+			ps.add(k.Name, "", "%d is out of range (expected %s)", *v, k.bounds())
 		}
 	case *time.Duration:
 		if *v < 0 || *v > MaxDuration || *v == 0 && k.Min > 0 {
-			ps.add(k.Name, "", "%v is out of range (expected at most %v)", *v, MaxDuration)
+			ps.add(k.Name, "", "%v is out of range (expected %v to %v)", *v, time.Duration(k.Min), MaxDuration)
 		}
 	case *float64:
 		if math.IsNaN(*v) || *v < 0 || *v > 1e6 {
 			ps.add(k.Name, "", "%v is out of range", *v)
 		}
 	}
+}
+
+// bounds are those of a KindInt, for a person.
+func (k *Key) bounds() string {
+	if k.Max == 0 {
+		return fmt.Sprintf("%d or more", k.Min)
+	}
+	return fmt.Sprintf("%d to %d", k.Min, k.Max)
 }
 
 func (ps *problems) command(args []string) {

@@ -7,7 +7,7 @@
 //	STATUS=text                  what it is doing, for a person
 //	STOPPING=1                   it leaves by itself
 //	WATCHDOG=1, WATCHDOG=trigger it is alive; it wants to be replaced
-//	EXTEND_TIMEOUT_USEC=n        it needs n microseconds more, from now on
+//	EXTEND_TIMEOUT_USEC=n        it needs n microseconds more for its start or stop
 //	MAINPID=n                    another process of its tree is the main one
 //	BARRIER=1                    with one descriptor, closed when all before was handled
 //	MONOTONIC_USEC=n             CLOCK_MONOTONIC when the message was made

@@ -38,8 +38,8 @@ func Status(text string) string {
 	return key + text
 }
 
-// ExtendTimeout asks for d more, from now on, for what is under way: the start,
-// the stop or the running execution.
+// ExtendTimeout asks for d more, from now on, for the start or the stop that is
+// under way; at other times it changes nothing.
 func ExtendTimeout(d time.Duration) string {
 	return "EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(max(d, 0).Microseconds(), 10)
 }

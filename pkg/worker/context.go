@@ -72,9 +72,17 @@ func Status(ctx context.Context, text string) {
 	}
 }
 
-// Extend asks the manager for d more, from now on, for what is under way.
+// Extend asks the manager for d more, from now on, for the start (in Init) or the
+// stop (once [Stopping] is closed) that is under way; an execution that was let
+// finish then has that time too. At other times it changes nothing: the timeout
+// of an execution is a promise to those who wait.
 func Extend(ctx context.Context, d time.Duration) {
-	if s, ok := scopeOf(ctx); ok {
-		s.loop.tell(sdnotify.ExtendTimeout(d))
+	s, ok := scopeOf(ctx)
+	if !ok {
+		return
+	}
+	s.loop.tell(sdnotify.ExtendTimeout(d))
+	if s.exec != nil {
+		s.exec.extend(d)
 	}
 }

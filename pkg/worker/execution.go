@@ -23,6 +23,7 @@ type execution struct {
 	// Protected by loop.mu.
 	id       string // empty before it began
 	timer    *time.Timer
+	until    time.Time // when the timer is due; zero without a timeout
 	abandon  *time.Timer
 	overdue  bool // it outlived its timeout
 	expired  bool // and was told so
@@ -76,6 +77,7 @@ func (e *execution) begin(label string) {
 	id := e.id
 	e.slot.progress = time.Now()
 	if l.timeout > 0 {
+		e.until = e.slot.progress.Add(l.timeout)
 		e.timer = time.AfterFunc(l.timeout, e.outlive)
 	}
 	l.mu.Unlock()
@@ -103,7 +105,7 @@ func (e *execution) outlive() {
 	l := e.loop
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e.finished {
+	if e.finished || time.Now().Before(e.until) {
 		return
 	}
 	e.overdue = true
@@ -112,6 +114,19 @@ func (e *execution) outlive() {
 	}
 	e.expireLocked()
 	l.stopLocked()
+}
+
+// extend gives an execution that was let finish more time, as the manager does.
+func (e *execution) extend(d time.Duration) {
+	l := e.loop
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := time.Now().Add(d)
+	if !l.stopped || !l.env.managed() || e.timer == nil || e.expired || !at.After(e.until) {
+		return
+	}
+	e.until = at
+	e.timer.Reset(d)
 }
 
 // expireLocked tells Run that its time is over, and bounds how long it may take

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -20,16 +21,27 @@ import (
 // The test program is also the worker program: real processes, real signals.
 func TestMain(m *testing.M) {
 	if mode := os.Getenv("WORKER_TEST_MODE"); mode != "" {
-		worker.Main(&child{mode}, worker.AbandonAfter(100*time.Millisecond))
+		worker.Main(&child{mode}, worker.AbandonAfter(100*time.Millisecond), worker.CheckPoint(checkPoint(mode)))
 	}
 	os.Exit(m.Run())
+}
+
+// checkPoint is the pause between two executions.
+func checkPoint(mode string) time.Duration {
+	if mode == "rest" {
+		return time.Hour
+	}
+	return 0
 }
 
 type child struct{ mode string }
 
 func (c *child) Init(context.Context) error {
-	if c.mode == "bad init" {
+	switch c.mode {
+	case "bad init":
 		return errors.New("no database")
+	case "panic in init":
+		panic("no luck")
 	}
 	return nil
 }
@@ -53,11 +65,24 @@ func (c *child) Run(ctx context.Context) (bool, error) {
 		select {}
 	case "hang":
 		select {}
+	case "stop twice":
+		worker.Status(ctx, "waits")
+		<-worker.Stopping(ctx)
+		worker.Status(ctx, "heard one")
+		<-ctx.Done()
+		fmt.Println("cancelled:", context.Cause(ctx))
+		return false, ctx.Err()
 	}
 	return true, nil
 }
 
-func (c *child) AfterRun(context.Context) error { fmt.Println("after"); return nil }
+func (c *child) AfterRun(context.Context) error {
+	fmt.Println("after")
+	if c.mode == "panic in after" {
+		panic("no luck")
+	}
+	return nil
+}
 
 // manager is a notify socket and one process.
 type manager struct {
@@ -238,5 +263,73 @@ func TestBadEnvironmentIsNamed(t *testing.T) {
 	m.leave(1, "")
 	if want := `WORKERSD_MAX_REQUESTS="many" in the environment is not a number`; !strings.Contains(m.err.String(), want) {
 		t.Errorf("stderr %q, want %q", &m.err, want)
+	}
+}
+
+func TestProcessLeavesBetweenExecutionsAtSIGTERM(t *testing.T) {
+	m := start(t, "rest", "WORKERSD_WORKER=q")
+	m.hear("X_WORKERSD_COUNT=1")
+	m.signal(syscall.SIGTERM)
+	m.hear("STOPPING=1")
+	m.leave(0, "run q 0 \nafter\n")
+}
+
+func TestProcessIsInterruptedByASecondCtrlC(t *testing.T) {
+	m := start(t, "stop twice", "WORKERSD_WORKER=q")
+	m.hear("STATUS=waits")
+	m.signal(syscall.SIGINT)
+	m.hear("STATUS=heard one")
+	m.signal(syscall.SIGINT)
+	m.leave(0, "run q 0 \ncancelled: interrupted twice\nafter\n")
+}
+
+func TestProcessThatPanicsInInitOrAfterRun(t *testing.T) {
+	m := start(t, "panic in init", "WORKERSD_WORKER=q")
+	m.leave(2, "")
+	if !strings.Contains(m.err.String(), "Init panicked: no luck") {
+		t.Errorf("stderr: %s", &m.err)
+	}
+	m = start(t, "panic in after", "WORKERSD_WORKER=q", "WORKERSD_MAX_REQUESTS=1")
+	m.leave(2, "run q 0 \nafter\n")
+	if !strings.Contains(m.err.String(), "AfterRun panicked: no luck") {
+		t.Errorf("stderr: %s", &m.err)
+	}
+}
+
+// Without a socket the words go down the pipe.
+func TestProcessOnAPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "WORKER_TEST_MODE=ok", "NOTIFY_SOCKET=", "WORKERSD_NOTIFY_FD=3", "WORKERSD_MAX_REQUESTS=1", "WORKERSD_WORKER=q")
+	cmd.ExtraFiles = []*os.File{w}
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	said, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var words []string
+	for line := range strings.Lines(string(said)) {
+		if !strings.HasPrefix(line, "MONOTONIC_USEC=") {
+			words = append(words, strings.TrimSpace(line))
+		}
+	}
+	if got, want := strings.Join(words, " "), "READY=1 X_WORKERSD_BEGIN=1 X_WORKERSD_END=1 X_WORKERSD_RESULT=ok X_WORKERSD_COUNT=1 STOPPING=1"; got != want {
+		t.Errorf("the pipe carried %s, want %s", got, want)
+	}
+}
+
+// A line to the manager that cannot be used is said, and work goes on.
+func TestProcessWithABadLineToTheManager(t *testing.T) {
+	m := start(t, "ok", "NOTIFY_SOCKET=", "WORKERSD_NOTIFY_FD=99", "WORKERSD_MAX_REQUESTS=1", "WORKERSD_WORKER=q")
+	m.leave(0, "run q 0 \nafter\n")
+	if !strings.Contains(m.err.String(), "WORKERSD_NOTIFY_FD=99 is not open") {
+		t.Errorf("stderr: %s", &m.err)
 	}
 }

@@ -108,6 +108,9 @@ func shebang(path string) string {
 
 // Look finds a command as a shell would, in the PATH of the worker; a name with
 // a slash in it is a path, relative to the worker's directory.
+//
+// Behind PATH comes the directory of our own program: what was installed or
+// built together is found together, also by "bin/workersd --config …".
 func Look(name, path string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil
@@ -116,7 +119,7 @@ func Look(name, path string) (string, error) {
 		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	}
 	var denied string
-	for _, dir := range filepath.SplitList(path) {
+	for _, dir := range append(filepath.SplitList(path), besideUs) {
 		if !filepath.IsAbs(dir) {
 			continue // what runs must not depend on a directory
 		}
@@ -135,3 +138,12 @@ func Look(name, path string) (string, error) {
 	}
 	return "", fmt.Errorf("command %s does not exist in PATH %s (write its full path, or set PATH in environment)", name, path)
 }
+
+// besideUs is where our own program is; empty where that cannot be told.
+var besideUs = func() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	return filepath.Dir(exe)
+}()

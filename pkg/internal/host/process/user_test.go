@@ -2,6 +2,7 @@ package process
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -42,6 +43,10 @@ func TestLookup(t *testing.T) {
 }
 
 func TestLook(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir, other := t.TempDir(), t.TempDir()
 	if err := os.WriteFile(dir+"/tool", nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -55,6 +60,7 @@ func TestLook(t *testing.T) {
 		{"./tool", dir, "./tool", ""},
 		{"tool", dir, "", "command " + dir + "/tool is not executable (chmod +x)"},
 		{"nothing", dir, "", "command nothing does not exist in PATH " + dir + " (write its full path, or set PATH in environment)"},
+		{filepath.Base(exe), dir, exe, ""}, // beside us
 		{"tool", ".:relative", "", "command tool does not exist in PATH .:relative (write its full path, or set PATH in environment)"},
 	} {
 		got, err := Look(c.name, c.path)

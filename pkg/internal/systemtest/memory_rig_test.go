@@ -23,9 +23,10 @@ const protected = "OOMScoreAdjust=-900"
 
 // manager is the installed workersd as a unit of its own.
 type manager struct {
-	t    *testing.T
-	unit string // without .service
-	dir  string // of the worker list and the reports
+	t     *testing.T
+	unit  string // without .service
+	dir   string // of the worker list and the reports
+	since string // for journalctl: units of this name may have run before
 	// patience is how long a worker may take until it says something.
 	patience time.Duration
 	*client.Client
@@ -36,7 +37,8 @@ type manager struct {
 func manage(t *testing.T, list string, properties ...string) *manager {
 	t.Helper()
 	unit := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name()))
-	m := &manager{t: t, unit: unit, dir: filepath.Join("/var/tmp", unit), patience: patience}
+	m := &manager{t: t, unit: unit, dir: filepath.Join("/var/tmp", unit), patience: patience,
+		since: fmt.Sprintf("--since=@%d", time.Now().Unix())}
 	m.Client = client.New(filepath.Join("/run", unit, "control.sock"))
 	for _, dir := range []string{m.dir, "/var/lib/" + unit} {
 		if err := os.RemoveAll(dir); err != nil {
@@ -98,7 +100,7 @@ func (m *manager) stop() {
 }
 
 func (m *manager) journal() []byte {
-	out, _ := exec.Command("journalctl", "--no-pager", "-o", "short-precise", "-u", m.unit).CombinedOutput()
+	out, _ := exec.Command("journalctl", "--no-pager", "-o", "short-precise", m.since, "-u", m.unit).CombinedOutput()
 	return out
 }
 
@@ -237,7 +239,7 @@ func (m *manager) ctl(args ...string) string {
 func (m *manager) journalOf(worker string, generation uint64) (found []map[string]any) {
 	m.t.Helper()
 	args := []string{"--no-pager", "-o", "json", "--output-fields=MESSAGE_ID,MESSAGE,PRIORITY,WORKERSD_REASON,WORKERSD_POST_MORTEM,WORKERSD_MEMORY_PEAK_BYTES,WORKERSD_PIDS_PEAK",
-		"-u", m.unit, "WORKERSD_EVENT=gone", "WORKERSD_WORKER=" + worker, fmt.Sprint("WORKERSD_GENERATION=", generation)}
+		m.since, "-u", m.unit, "WORKERSD_EVENT=gone", "WORKERSD_WORKER=" + worker, fmt.Sprint("WORKERSD_GENERATION=", generation)}
 	eventually(m.t, "the end in the journal", func() bool {
 		out, err := exec.Command("journalctl", args...).Output()
 		if err != nil {

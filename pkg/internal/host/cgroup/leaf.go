@@ -45,6 +45,7 @@ type Leaf struct {
 
 	pace    pace
 	due     time.Time // of the next look; zero: none before something happens
+	rarely  bool      // the next look is a rare one
 	quiet   time.Time // no look before, however many events come
 	stalled time.Time // last look at the pressure
 

@@ -28,15 +28,18 @@ const (
 // mark says what happened to a leaf; the loop looks at it next.
 func (l *Leaf) mark(now time.Time) {
 	l.mu.Lock()
-	l.armed, l.told, l.due = false, true, now
+	l.armed, l.told, l.due, l.rarely = false, true, now, false
 	l.mu.Unlock()
 }
 
-// dueAt is when the leaf is to be looked at.
-func (l *Leaf) dueAt() (time.Time, bool) {
+// dueAt is when the leaf is to be looked at. Early is true where that may as
+// well be now: who wakes for one rare look does those of the others with it, or
+// hundreds of idle workers would wake us hundreds of times a minute.
+func (l *Leaf) dueAt(now time.Time) (due time.Time, early, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.due, !l.due.IsZero() && !l.closed && !l.lost
+	left := l.due.Sub(now)
+	return l.due, l.rarely && left < rare/4, !l.due.IsZero() && !l.closed && !l.lost
 }
 
 // look reads the leaf, because the kernel said so or because it is time, and
@@ -109,7 +112,8 @@ func (l *Leaf) inspect(now time.Time) (passed bool, u usage) {
 	if grown := u.current - l.tableMemory; grown > l.step() || l.table == nil {
 		l.list(now, u.current)
 	}
-	l.due = now.Add(l.wait(now))
+	wait := l.wait(now)
+	l.due, l.rarely = now.Add(wait), wait == rare
 	return passed, u
 }
 
@@ -124,7 +128,9 @@ func (l *Leaf) wait(now time.Time) time.Duration {
 		return check // nobody tells us
 	case l.fired:
 		return l.pace.next(l.limits.Hard, check)
-	case !soft.Set(), l.high == soft:
+	case !soft.Set():
+		return l.pace.next(l.limits.Hard, rare) // for the list of processes
+	case l.high == soft:
 		return rare // the kernel is the guard, and tells us
 	}
 	return l.pace.next(soft, check) // the tripwire was raised: reading takes its place

@@ -18,7 +18,7 @@ import (
 // does is in systemtest.
 type fake struct {
 	*Tree
-	t    *testing.T
+	t    testing.TB
 	root string
 
 	mu       sync.Mutex // guards problems
@@ -29,7 +29,7 @@ type fake struct {
 
 // put writes files in one piece, as the kernel shows them: no reader sees one
 // that is cut off.
-func put(t *testing.T, dir string, files map[string]string) {
+func put(t testing.TB, dir string, files map[string]string) {
 	t.Helper()
 	for name, text := range files {
 		f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE, 0o644)
@@ -49,7 +49,7 @@ func put(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
-func newFake(t *testing.T, controllers string) *fake {
+func newFake(t testing.TB, controllers string) *fake {
 	t.Helper()
 	f, err := tryFake(t, controllers)
 	if err != nil {
@@ -67,7 +67,7 @@ func newFake(t *testing.T, controllers string) *fake {
 	return f
 }
 
-func tryFake(t *testing.T, controllers string) (*fake, error) {
+func tryFake(t testing.TB, controllers string) (*fake, error) {
 	t.Helper()
 	f := &fake{t: t, root: t.TempDir(), soft: make(chan spec.Bytes, 10), emptied: make(chan *Leaf, 10)}
 	if err := os.Mkdir(filepath.Join(f.root, "workers"), 0o755); err != nil {
@@ -513,4 +513,57 @@ func TestConcurrent(t *testing.T) {
 	for _, p := range f.problems {
 		t.Error(p)
 	}
+}
+
+// A rare look is done with another one that is due, and not again at once.
+func TestRareLooksComeTogether(t *testing.T) {
+	f := newFake(t, allControllers)
+	f.inotify.Close() // the loop is ours
+	<-f.done
+	t0 := time.Now()
+	now := t0
+	f.clock = func() time.Time { return now }
+	var leaves []*Leaf
+	for i := range 10 {
+		now = t0.Add(time.Duration(i) * time.Second)
+		l := f.leaf(limits)
+		put(t, l.Path(), map[string]string{"cgroup.procs": fmt.Sprintln(os.Getpid())})
+		l.armed = true
+		l.look(now)
+		leaves = append(leaves, l)
+	}
+	if next := f.lookDue(); next != 51*time.Second {
+		t.Errorf("the next look is in %v", next)
+	}
+	now = t0.Add(rare)
+	if next := f.lookDue(); next != rare {
+		t.Errorf("not all were looked at: the next look is in %v", next)
+	}
+	for _, l := range leaves {
+		if !l.pace.at.Equal(now) {
+			t.Errorf("looked at %v ago", now.Sub(l.pace.at))
+		}
+	}
+}
+
+// What 500 armed workers cost while nothing happens: each is read once a minute,
+// and each time the loop wakes it asks all of them when that is.
+func BenchmarkIdle(b *testing.B) {
+	f := newFake(b, allControllers)
+	for range 500 {
+		l := f.leaf(limits)
+		put(b, l.Path(), map[string]string{"cgroup.procs": fmt.Sprintln(os.Getpid())})
+	}
+	f.lookDue()
+	all := f.all()
+	b.Run("look", func(b *testing.B) {
+		for i := range b.N {
+			all[i%len(all)].look(time.Now())
+		}
+	})
+	b.Run("wake", func(b *testing.B) {
+		for range b.N {
+			f.lookDue()
+		}
+	})
 }

@@ -75,13 +75,13 @@ const (
 type pace struct {
 	at      time.Time
 	usage   spec.Bytes
-	fastest float64 // bytes in a second
+	fastest float64 // bytes in a second; growth that is over counts less with each look
 }
 
 // saw takes in one look.
 func (p *pace) saw(now time.Time, usage spec.Bytes) {
 	if dt := now.Sub(p.at).Seconds(); !p.at.IsZero() && dt > 0 {
-		p.fastest = max(p.fastest, float64(usage-p.usage)/dt)
+		p.fastest = max(p.fastest/2, float64(usage-p.usage)/dt)
 	}
 	p.at, p.usage = now, usage
 }

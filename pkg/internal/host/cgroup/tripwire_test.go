@@ -73,10 +73,13 @@ func TestPace(t *testing.T) {
 	if p.fastest != 100 {
 		t.Errorf("fastest %v", p.fastest)
 	}
-	p.saw(t0.Add(2*time.Second), 150) // shrinking and slower growth change nothing
+	p.saw(t0.Add(2*time.Second), 150) // slower growth counts half, and half again
 	p.saw(t0.Add(3*time.Second), 160)
-	p.saw(t0.Add(3*time.Second), 900) // nor does a clock that stands still
-	p.usage = 160
+	p.saw(t0.Add(3*time.Second), 900) // a clock that stands still changes nothing
+	if p.fastest != 25 {
+		t.Errorf("fastest %v", p.fastest)
+	}
+	p.fastest, p.usage = 100, 160
 	for _, c := range []struct {
 		limit   spec.Bytes
 		longest time.Duration

@@ -200,14 +200,15 @@ func (t *Tree) fired(batch []int32, overflow bool) {
 // lookDue looks at each leaf that is due, and says when the next one is.
 func (t *Tree) lookDue() time.Duration {
 	next := min(t.lowerPool(false), t.settleOOMs())
+	now := t.clock()
 	for _, l := range t.all() {
-		now := t.clock()
-		due, ok := l.dueAt()
+		due, early, ok := l.dueAt(now)
 		if !ok {
 			continue
 		}
-		if !due.After(now) {
+		if early || !due.After(now) {
 			due = l.look(now)
+			now = t.clock()
 		}
 		next = min(next, due.Sub(now))
 	}

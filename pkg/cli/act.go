@@ -2,7 +2,7 @@ package cli
 
 import (
 	"fmt"
-	"time"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -12,30 +12,16 @@ import (
 func (a *app) verb(name, short string) *cobra.Command {
 	var noWait bool
 	c := &cobra.Command{
-		Use: name + " PATTERN...", Short: short, Args: cobra.MinimumNArgs(1),
+		Use: name + " PATTERN...", Short: short, Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.names,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ws, err := a.client().Act(cmd.Context(), name, !noWait, args...)
 			if err != nil {
 				return err
 			}
-			failed := false
-			err = a.print(ws, func() {
-				rows := [][]string{{"NAME", "STATE", "PID", "GEN", "UPTIME", "EXECS", "MEMORY", "RESTARTS", "LAST"}}
-				for _, w := range ws {
-					rows = append(rows, a.row(w, time.Now()))
-				}
-				a.table(rows, func(row int) string {
-					if row == 0 {
-						return ""
-					}
-					return stateColor(ws[row-1])
-				})
-			})
-			for _, w := range ws {
-				failed = failed || !noWait && (name == "start" || name == "restart") && w.State == "backoff"
-			}
-			if err == nil && failed {
-				fmt.Fprintf(a.err, "workersctl: not all came up\nhint: workersctl why WORKER says why\n")
+			err = a.print(ws, func() { a.printWorkers(ws, a.now()) })
+			if err == nil && !noWait && slices.ContainsFunc(ws, func(w client.Worker) bool { return notDone(name, w) }) {
+				what := map[bool]string{true: "not all came up", false: "not all ended: SIGKILL was sent, and what is stuck hangs in the kernel"}[name == "start" || name == "restart"]
+				fmt.Fprintf(a.err, "workersctl: %s\nhint: workersctl why WORKER says why\n", what)
 				return silent
 			}
 			return err
@@ -43,6 +29,16 @@ func (a *app) verb(name, short string) *cobra.Command {
 	}
 	c.Flags().BoolVar(&noWait, "no-wait", false, "do not wait until it is done")
 	return c
+}
+
+// notDone reports whether a worker is not as it was asked for. A successor that
+// does not come up leaves the process that it should follow in its place.
+func notDone(verb string, w client.Worker) bool {
+	switch verb {
+	case "start", "restart":
+		return w.Stuck || w.State == "backoff" || w.Failures > 0 && !w.NextStart.IsZero()
+	}
+	return w.Stuck
 }
 
 func (a *app) reload() *cobra.Command {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +21,7 @@ import (
 
 func (a *app) plan() *cobra.Command {
 	return &cobra.Command{
-		Use: "plan [FILE]", Short: "what a reload would do, with the manager's list or with FILE", Args: cobra.MaximumNArgs(1),
+		Use: "plan [FILE]", Short: "what a reload would do, with the manager's list or with FILE", Args: cobra.MaximumNArgs(1), ValidArgsFunction: lists,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var p client.Plan
 			var err error
@@ -38,7 +41,7 @@ func (a *app) plan() *cobra.Command {
 // planFile compares a file, which the server never sees, with the list in
 // force, whose values the client never sees.
 func (a *app) planFile(ctx context.Context, file string) (client.Plan, error) {
-	l, err := config.Load(file, listOptions())
+	l, err := loadList(file)
 	if err != nil {
 		return client.Plan{}, a.listErrors(err)
 	}
@@ -76,6 +79,7 @@ func (a *app) planFile(ctx context.Context, file string) (client.Plan, error) {
 			p.Removed = append(p.Removed, name)
 		}
 	}
+	slices.Sort(p.Removed)
 	for _, k := range spec.ManagerKeys {
 		if old.Manager[k.Name] != new.Manager[k.Name] {
 			p.Manager = append(p.Manager, k.Name)
@@ -88,9 +92,9 @@ func (a *app) planFile(ctx context.Context, file string) (client.Plan, error) {
 	return out, nil
 }
 
-// listOptions reads any list: who may write it matters to who acts on it.
-func listOptions() config.Options {
-	return config.Options{MemoryTotal: procmem.Total(), AnyOwner: true}
+// loadList reads any list: who may write it matters to who acts on it.
+func loadList(file string) (spec.List, error) {
+	return config.Load(file, config.Options{MemoryTotal: procmem.Total(), AnyOwner: true})
 }
 
 // listErrors prints the errors of a list, a line each.
@@ -102,6 +106,7 @@ func (a *app) listErrors(err error) error {
 	for _, e := range es {
 		fmt.Fprintln(a.err, e.Error())
 	}
+	fmt.Fprintf(a.err, "workersctl: %s\n", count(len(es), "error"))
 	return silent
 }
 
@@ -118,35 +123,39 @@ type checked struct {
 
 func (a *app) check() *cobra.Command {
 	return &cobra.Command{
-		Use: "check FILE", Short: "the expanded list, or its errors; needs no manager", Args: cobra.ExactArgs(1),
+		Use: "check FILE", Short: "the expanded list, or its errors; needs no manager", Args: cobra.ExactArgs(1), ValidArgsFunction: lists,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := config.Load(args[0], listOptions())
+			l, err := loadList(args[0])
 			if err != nil {
 				return a.listErrors(err)
 			}
 			out := make([]checked, len(l.Workers))
-			rows := [][]string{{"NAME", "TYPE", "SOFT", "HARD", "COMMAND"}}
+			t := table{head: []string{"NAME", "TYPE", "SOFT", "HARD", "COMMAND"}, right: "SOFT HARD"}
 			for i, w := range l.Workers {
 				out[i] = checked{w.Name, w.Entry, string(w.Type), w.Command, int64(w.SoftMemory), int64(w.HardMemory), w.Enabled}
 				command := quoted(w.Command)
 				if !w.Enabled {
 					command += "  (not enabled)"
 				}
-				rows = append(rows, []string{w.Name, string(w.Type), w.SoftMemory.String(), w.HardMemory.String(), command})
+				t.add("", w.Name, string(w.Type), w.SoftMemory.String(), w.HardMemory.String(), command)
 			}
 			return a.print(out, func() {
-				a.table(rows, func(int) string { return "" })
-				fmt.Fprintf(a.out, "%d workers of %s\n", len(l.Workers), strings.Join(l.Files, ", "))
+				t.write(a.out, false)
+				fmt.Fprintf(a.out, "\n%s in %s: no errors\n", count(len(l.Workers), "worker"), strings.Join(l.Files, ", "))
 			})
 		},
 	}
 }
 
-// quoted is a command as one could type it.
+// quoted is a command as one could type it in bash.
 func quoted(args []string) string {
 	out := make([]string, len(args))
 	for i, s := range args {
-		if s == "" || strings.ContainsAny(s, " \t\n\"'\\$`|&;<>()*?[]#~!{}") {
+		switch {
+		case strings.ContainsFunc(s, unicode.IsControl):
+			q := strconv.Quote(s)
+			s = "$'" + strings.ReplaceAll(strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`), "'", `\'`) + "'"
+		case s == "" || strings.ContainsAny(s, " \"'\\$`|&;<>()*?[]#~!{}"):
 			s = "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 		}
 		out[i] = s

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/workersd/workersd/pkg/client"
+	"github.com/workersd/workersd/pkg/sdnotify"
+)
+
+func (a *app) logs() *cobra.Command {
+	var follow bool
+	var n int
+	c := &cobra.Command{
+		Use: "logs PATTERN", Short: "what workers wrote", Args: cobra.ExactArgs(1), ValidArgsFunction: a.names,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ws, err := a.client().Show(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			run, err := reader(ws, n, follow)
+			if err != nil {
+				return err
+			}
+			path, err := exec.LookPath(run[0])
+			if err != nil {
+				return fmt.Errorf("%s is needed to read it: %w", run[0], err)
+			}
+			return a.exec(path, run, os.Environ())
+		},
+	}
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is written from now on")
+	c.Flags().IntVarP(&n, "lines", "n", 100, "how many of the past")
+	return c
+}
+
+func (a *app) notify() *cobra.Command {
+	return &cobra.Command{
+		Use: "notify KEY=VALUE...", Short: "for workers: tells the manager something", Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, kv := range args {
+				if k, _, ok := strings.Cut(kv, "="); !ok || k == "" {
+					return usageError{fmt.Errorf("%q: expected KEY=VALUE, such as READY=1 or X_WORKERSD_BEGIN=7", kv)}
+				}
+			}
+			return sendNotify(strings.Join(args, "\n"))
+		},
+	}
+}
+
+// reader is the command that shows what workers wrote.
+func reader(ws []client.Worker, n int, follow bool) (run []string, err error) {
+	for _, w := range ws {
+		target := w.Log
+		if strings.HasPrefix(target, "/") {
+			target = "files"
+		}
+		first := run == nil
+		switch {
+		case target == "journal" && first:
+			run = []string{"journalctl", "--no-pager", "-o", "cat", "-n", strconv.Itoa(n)}
+			if follow {
+				run = append(run, "-f")
+			}
+		case target == "files" && first:
+			run = []string{"tail", "-n", strconv.Itoa(n)}
+			if follow {
+				run = append(run, "-F")
+			}
+		case target != "journal" && target != "files":
+			return nil, fmt.Errorf("the output of %s goes to the manager's own (%s): look there", w.Name, w.Log)
+		}
+		switch {
+		case (target == "journal") != (run[0] == "journalctl"):
+			return nil, fmt.Errorf("%s and %s write to different places (name workers of one at a time)", ws[0].Name, w.Name)
+		case target == "journal":
+			run = append(run, "-t", w.Name)
+		case !slices.Contains(run, w.Log): // several may write one file
+			run = append(run, w.Log)
+		}
+	}
+	return run, nil
+}
+
+// sendNotify needs a manager that listens: a notify into nothing is a mistake
+// of whoever typed it.
+func sendNotify(message string) error {
+	n, err := sdnotify.FromEnvironment()
+	if err != nil {
+		return err
+	}
+	if n == nil {
+		return fmt.Errorf("no NOTIFY_SOCKET in the environment: notify is for workers (see deploy/examples/PROTOCOL.md)")
+	}
+	defer n.Close()
+	return n.Send(message)
+}

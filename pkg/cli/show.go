@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/workersd/workersd/pkg/client"
+	"github.com/workersd/workersd/pkg/spec"
+)
+
+func (a *app) show() *cobra.Command {
+	return &cobra.Command{
+		Use: "show PATTERN...", Short: "all about workers", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.names,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ws, err := a.client().Show(cmd.Context(), args...)
+			if err != nil {
+				return err
+			}
+			return a.print(ws, func() {
+				for i, w := range ws {
+					if i > 0 {
+						fmt.Fprintln(a.out)
+					}
+					a.printWorker(w)
+				}
+			})
+		},
+	}
+}
+
+func (a *app) printWorker(w client.Worker) {
+	line := func(name string, format string, args ...any) {
+		fmt.Fprintf(a.out, "  %-18s %s\n", name, clean(fmt.Sprintf(format, args...)))
+	}
+	now := a.now()
+	fmt.Fprintln(a.out, w.Name)
+	line("state", "%s for %s, %s", w.State, age(now.Sub(w.Since)), wanted(w))
+	if w.PID != 0 {
+		line("process", "pid %d, generation %d, started %s ago", w.PID, w.Generation, age(now.Sub(w.Started)))
+	}
+	if w.Stuck {
+		line("stuck", "SIGKILL was sent and it does not go away: it hangs in the kernel")
+	}
+	if w.NextStart.After(now) {
+		line("next start", "in %s", age(w.NextStart.Sub(now)))
+	}
+	if w.StatusText != "" {
+		line("says", "%s", w.StatusText)
+	}
+	if w.Reports {
+		line("executions", "%d, of which %d failed", w.Executions, w.Failed)
+	} else {
+		line("executions", "– (it has reported none)")
+	}
+	for _, e := range w.Running {
+		line("running", "execution %s for %s", e.ID, age(e.Age))
+	}
+	line("memory", "%s; soft limit %v, hard limit %v (enforcement: %s)", used(w), spec.Bytes(w.SoftMemory), spec.Bytes(w.HardMemory), w.Enforcement)
+	last := "nothing has ended yet"
+	if w.LastReason != "" {
+		last = "last reason " + w.LastReason
+	}
+	if w.Failures > 0 {
+		last += fmt.Sprintf("; %d failures in a row", w.Failures)
+	}
+	line("restarts", "%d; %s", w.Restarts, last)
+	if w.Log != "" {
+		line("output", "%s", w.Log)
+	}
+	if len(w.Keys) > 0 {
+		fmt.Fprintln(a.out, "  keys that differ from their default:")
+	}
+	for _, k := range slices.Sorted(maps.Keys(w.Keys)) {
+		line("  "+k, "%s", w.Keys[k])
+	}
+}
+
+func wanted(w client.Worker) string {
+	switch {
+	case w.Wanted:
+		return "wanted up"
+	case w.Removed:
+		return "wanted down: it is not in the list any more"
+	case w.OperatorStop:
+		return "wanted down: an operator stopped it"
+	}
+	return "wanted down"
+}

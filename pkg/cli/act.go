@@ -22,7 +22,7 @@ func (a *app) verb(name, short string) *cobra.Command {
 			if err == nil && !noWait && slices.ContainsFunc(ws, func(w client.Worker) bool { return notDone(name, w) }) {
 				what := map[bool]string{true: "not all came up", false: "not all ended: SIGKILL was sent, and what is stuck hangs in the kernel"}[name == "start" || name == "restart"]
 				fmt.Fprintf(a.err, "workersctl: %s\nhint: workersctl why WORKER says why\n", what)
-				return silent
+				return errSilent
 			}
 			return err
 		},

@@ -60,8 +60,8 @@ func (o *output) Write(b []byte) (int, error) {
 // usageError is a wrong call.
 type usageError struct{ error }
 
-// silent is a failure of which everything is said already.
-var silent = errors.New("")
+// errSilent is a failure of which everything is said already.
+var errSilent = errors.New("")
 
 // Main runs workersctl and returns its exit code.
 func Main(args []string) int {
@@ -105,7 +105,7 @@ func (a *app) code(err error) int {
 	switch {
 	case err == nil:
 		return ExitOK
-	case errors.Is(err, silent):
+	case errors.Is(err, errSilent):
 		return ExitFailed
 	case errors.As(err, &un) && errors.Is(un, os.ErrPermission):
 		fmt.Fprintf(a.err, "workersctl: permission denied at %s\n", un.Socket)

@@ -28,7 +28,7 @@ func TestExitCodes(t *testing.T) {
 		want string
 	}{
 		{nil, 0, ""},
-		{silent, 1, ""},
+		{errSilent, 1, ""},
 		{errors.New("x"), 1, "workersctl: x\n"},
 		{usageError{errors.New("x")}, 2, "workersctl: x\n"},
 		{&client.Error{Status: 500, Text: "x"}, 1, "workersctl: x\n"},

@@ -107,7 +107,7 @@ func (a *app) listErrors(err error) error {
 		fmt.Fprintln(a.err, e.Error())
 	}
 	fmt.Fprintf(a.err, "workersctl: %s\n", count(len(es), "error"))
-	return silent
+	return errSilent
 }
 
 // checked is what `check --json` prints of a worker.

@@ -52,7 +52,7 @@ func newService(t *testing.T, list string, dropIns ...string) *service {
 		}
 		nothingLeft(t)
 		if t.Failed() {
-			t.Logf("the journal of %s:\n%s", unit, s.journal("-o", "short-monotonic", "-n", "200"))
+			t.Logf("the journal of %s:\n%s", unit, s.journal("-o", "short-monotonic"))
 		}
 		exec.Command("systemctl", "reset-failed", unit).Run()
 		os.RemoveAll(dropInDir)

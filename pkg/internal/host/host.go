@@ -105,12 +105,19 @@ func New(o Options) (*Host, error) {
 	}
 	h.table = process.NewTable()
 	h.spawner = process.NewSpawner(h.table)
-	h.hold, h.how = h.enforcer()
+	if h.hold, h.how, err = h.enforcer(); err != nil {
+		h.table.Close()
+		h.spawner.Close()
+		h.notify.Shutdown()
+		h.logs.Shutdown(context.Background()) // nothing was written yet
+		return nil, err
+	}
 	return h, nil
 }
 
-// enforcer chooses the kernel where it may, and says why not.
-func (h *Host) enforcer() (enforcer, Enforcement) {
+// enforcer chooses the kernel where it may, and says why not. A root that the
+// operator named and that cannot be had is an error.
+func (h *Host) enforcer() (enforcer, Enforcement, error) {
 	r := reports{
 		soft: func(id lifecycle.ProcessID, usage, limit spec.Bytes) {
 			h.report(id, lifecycle.SoftMemoryPassed{Generation: id.Generation, Usage: usage, Limit: limit})
@@ -127,11 +134,14 @@ func (h *Host) enforcer() (enforcer, Enforcement) {
 	if h.o.Cgroups != nil {
 		k, where, err := newKernel(*h.o.Cgroups, h.o.Manager, r)
 		if err == nil {
-			return k, Enforcement{true, where}
+			return k, Enforcement{true, where}, nil
+		}
+		if h.o.Cgroups.Override != "" {
+			return nil, Enforcement{}, fmt.Errorf("--cgroup-root %s: %w", h.o.Cgroups.Override, err)
 		}
 		because = err.Error()
 	}
-	return newSampled(h.table, h.o.Manager, r), Enforcement{false, because}
+	return newSampled(h.table, h.o.Manager, r), Enforcement{false, because}, nil
 }
 
 // Events is where the host answers.

@@ -3,107 +3,127 @@ package systemtest
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/workersd/workersd/pkg/internal/host/cgroup"
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
 	"github.com/workersd/workersd/pkg/spec"
 )
 
+// The manager arranges what it was given, and nothing above it.
 func TestDelegation(t *testing.T) {
-	if !inUnit(t) {
-		return
-	}
-	// systemd has handed down what Delegate= asks for; from here on nothing
-	// above the root may be written.
-	above := "/sys/fs/cgroup/system.slice"
-	before := written(t, "/sys/fs/cgroup", above)
-	x := openTree(t, spec.None)
-	if after := written(t, "/sys/fs/cgroup", above); after != before {
+	const above = "/sys/fs/cgroup/system.slice"
+	before := written(above)
+	m := manage(t, `
+[worker.w]
+command = ["HOG", "-report=DIR/w", "idle"]
+`)
+	m.said("w", 1, "start")
+	if after := written(above); after != before {
 		t.Errorf("above the root:\n%s\nwas before:\n%s", after, before)
 	}
-	root := x.Root().Path
-	if want := filepath.Join(above, "testdelegation.service"); root != want {
-		t.Fatalf("root %s, want %s", root, want)
+	root := m.root()
+	if own, _ := cgroup.PathOf("/proc", m.pid()); own != "/system.slice/"+m.unit+".service/manager" {
+		t.Errorf("the manager is in %s", own)
 	}
-	if path, _ := cgroup.PathOf("/proc", os.Getpid()); path != "/system.slice/testdelegation.service/manager" {
-		t.Errorf("the manager is in %s", path)
+	files(t, root, map[string]string{"cgroup.procs": "", "cgroup.subtree_control": "cpu io memory pids"})
+	files(t, root+"/workers", map[string]string{"cgroup.procs": "", "cgroup.subtree_control": "cpu io memory pids"})
+	if got := read(t, m.leaf("w", 1), "cgroup.procs"); got != fmt.Sprint(m.worker("w").PID) {
+		t.Errorf("in the leaf: %q", got)
 	}
-	if procs := read(t, root, "cgroup.procs"); procs != "" {
-		t.Errorf("processes in the root: %s", procs)
+	// The root is found from inside, too, and has a manager already.
+	out, err := exec.Command("timeout", "60", "workersd", "--config", m.list(), "--socket", m.dir+"/second.sock", "--cgroup-root", root).CombinedOutput()
+	if !strings.Contains(string(out), "is in use by another manager") {
+		t.Errorf("a second manager in the same root: %v\n%s", err, out)
 	}
-	for _, dir := range []string{root, root + "/workers"} {
-		if got := read(t, dir, "cgroup.subtree_control"); got != "cpu io memory pids" {
-			t.Errorf("%s hands down %q", dir, got)
-		}
-	}
-	p := x.hog(unlimited, "idle")
-	reported(t, p.report, "start")
-	// The root is found again from inside, and it is the same.
-	if again, err := (cgroup.Search{}).Find(); err != nil || again.Path != root {
-		t.Errorf("found %v (%v)", again, err)
-	}
-	if in, known := p.Contains(p.cmd.Process.Pid); !in || !known {
-		t.Error("the worker is not seen in its leaf")
-	}
-	if in, known := p.Contains(os.Getpid()); in || !known {
-		t.Error("the manager is seen in the leaf of a worker")
-	}
-	if _, err := cgroup.Open(cgroup.Options{Root: x.Root()}); err == nil || !strings.Contains(err.Error(), "in use by another manager") {
-		t.Errorf("a second manager: %v", err)
+	if st := m.worker("w"); st.PID == 0 || st.Generation != 1 {
+		t.Errorf("%s", asJSON(st))
 	}
 }
 
-// written is what a manager could have written in the cgroups dirs.
-func written(t *testing.T, dirs ...string) string {
-	t.Helper()
+// written is what a manager could have written in a cgroup.
+func written(dir string) string {
 	var b strings.Builder
-	for _, dir := range dirs {
-		for _, file := range []string{"cgroup.subtree_control", "cgroup.procs", "memory.max", "memory.high"} {
-			if text, err := os.ReadFile(filepath.Join(dir, file)); err == nil {
-				fmt.Fprintf(&b, "%s/%s: %s\n", dir, file, text)
-			}
+	for _, file := range []string{"cgroup.procs", "memory.max", "memory.high", "pids.max", "cpu.weight"} {
+		if text, err := os.ReadFile(filepath.Join(dir, file)); err == nil {
+			fmt.Fprintf(&b, "%s/%s: %s\n", dir, file, strings.TrimSpace(string(text)))
 		}
 	}
 	return b.String()
 }
 
-// 300 leaves: one inotify instance, and no thread for each.
+// 300 leaves: one inotify instance, no thread for each, and nothing of them is
+// left when they are removed, in the kernel neither.
 func TestManyLeaves(t *testing.T) {
 	if !inUnit(t) {
 		return
 	}
-	x := openTree(t, spec.None)
+	root, err := cgroup.Search{}.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := cgroup.Open(cgroup.Options{
+		Root: root, CheckInterval: time.Second, Pool: spec.None,
+		SoftPassed: func(*cgroup.Leaf, spec.Bytes, spec.Bytes) {}, Emptied: func(*cgroup.Leaf) {},
+		Problem: func(text string) { t.Error(text) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, before := watches(t)
 	var leaves []*cgroup.Leaf
 	for i := range 300 {
-		l, err := x.New(lifecycle.ProcessID{Worker: "many@10.0.0.1,a%20b:+.#2", Generation: uint64(i + 1)}, memory(spec.MiB, 2*spec.MiB))
+		l, err := x.New(lifecycle.ProcessID{Worker: "many@10.0.0.1,a%20b:+.#2", Generation: uint64(i + 1)}, cgroup.Limits{Soft: spec.MiB, Hard: 2 * spec.MiB})
 		if err != nil {
 			t.Fatal(err)
 		}
 		leaves = append(leaves, l)
 	}
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
+	if again, now := watches(t); again != fd || now != before+2*300 {
+		t.Errorf("%d watches for 300 leaves, %d before", now, before)
 	}
-	inotify := 0
-	for _, fd := range fds {
-		if to, _ := os.Readlink("/proc/self/fd/" + fd.Name()); to == "anon_inode:inotify" {
-			inotify++
-		}
-	}
+	fds, _ := os.ReadDir("/proc/self/fd")
 	tasks, _ := os.ReadDir("/proc/self/task")
-	if inotify != 1 || len(tasks) > 20 {
-		t.Errorf("%d inotify instances and %d threads for 300 leaves", inotify, len(tasks))
-	}
+	within(t, "descriptors", int64(len(fds)), 600, 640)
+	within(t, "threads", int64(len(tasks)), 1, 20)
 	for _, l := range leaves {
 		if err := l.Remove(); err != nil {
 			t.Fatal(err)
 		}
 	}
+	if _, now := watches(t); now != before {
+		t.Errorf("%d watches are left, %d were there before", now, before)
+	}
 	if left, _ := filepath.Glob(x.Root().Path + "/workers/*:*"); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}
+	eventually(t, "the kernel has let go of the removed cgroups", func() bool {
+		return flat(t, read(t, root.Path, "cgroup.stat"), "nr_dying_descendants") < 30
+	})
+	if err := x.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// watches finds the one inotify instance and counts its watches.
+func watches(t *testing.T) (fd string, n int) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range fds {
+		if to, _ := os.Readlink("/proc/self/fd/" + e.Name()); to != "anon_inode:inotify" {
+			continue
+		}
+		if fd != "" {
+			t.Errorf("a second inotify instance: %s", e.Name())
+		}
+		fd, n = e.Name(), strings.Count(read(t, "/proc/self/fdinfo/"+e.Name()), "inotify wd:")
+	}
+	return fd, n
 }

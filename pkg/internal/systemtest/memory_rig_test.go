@@ -106,6 +106,16 @@ func (m *manager) journal() []byte {
 
 func (m *manager) root() string { return "/sys/fs/cgroup/system.slice/" + m.unit + ".service" }
 
+// pid is the manager's own.
+func (m *manager) pid() int {
+	m.t.Helper()
+	s, err := m.Status(m.t.Context())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return s.Manager.PID
+}
+
 // leaf is the cgroup of one process.
 func (m *manager) leaf(worker string, generation uint64) string {
 	return fmt.Sprintf("%s/workers/%s:%d", m.root(), worker, generation)

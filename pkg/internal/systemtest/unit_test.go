@@ -91,28 +91,3 @@ func flat(t *testing.T, text, key string) int64 {
 	t.Fatalf("no %q in %q", key, text)
 	return 0
 }
-
-// reported waits for a line of a hog's report that begins with word, and gives
-// its figures.
-func reported(t *testing.T, file, word string) map[string]int64 {
-	t.Helper()
-	var found string
-	eventually(t, word+" in the report "+file, func() bool {
-		b, _ := os.ReadFile(file)
-		for line := range strings.Lines(string(b)) {
-			if strings.HasPrefix(line, word+" ") && strings.HasSuffix(line, "\n") {
-				found = line
-				return true
-			}
-		}
-		return false
-	})
-	figures := map[string]int64{}
-	for _, f := range strings.Fields(found)[1:] {
-		key, value, _ := strings.Cut(f, "=")
-		var n int64
-		fmt.Sscan(value, &n)
-		figures[key] = n
-	}
-	return figures
-}

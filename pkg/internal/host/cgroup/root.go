@@ -56,7 +56,7 @@ func (s Search) Find() (Root, error) {
 	at := func(path, how string) (Root, error) {
 		rel, ok := in.kernel(path)
 		if !ok {
-			return Root{}, fmt.Errorf("%s: %s is not in the cgroup v2 hierarchy at %s", how, path, in.mount)
+			return Root{}, fmt.Errorf("%s is not in the cgroup v2 hierarchy at %s", path, in.mount)
 		}
 		return Root{Path: path, Rel: rel, Own: in.own, How: how}, nil
 	}
@@ -66,10 +66,10 @@ func (s Search) Find() (Root, error) {
 		root := filepath.Clean(s.Override)
 		st, err := os.Stat(root)
 		if err != nil {
-			return Root{}, fmt.Errorf("--cgroup-root: %w", err)
+			return Root{}, err
 		}
 		if !st.IsDir() || !filepath.IsAbs(root) {
-			return Root{}, fmt.Errorf("--cgroup-root: %s is no absolute path of a directory", root)
+			return Root{}, fmt.Errorf("%s is no absolute path of a directory", root)
 		}
 		return at(root, "--cgroup-root")
 	case s.Delegated(own):

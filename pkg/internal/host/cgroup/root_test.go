@@ -75,9 +75,9 @@ func TestFindOverride(t *testing.T) {
 		t.Errorf("%+v (%v)", root, err)
 	}
 	for bad, want := range map[string]string{
-		filepath.Join(dir, "none"): "--cgroup-root: stat " + dir + "/none: no such file or directory",
-		file:                       "--cgroup-root: " + file + " is no absolute path of a directory",
-		".":                        "--cgroup-root: . is no absolute path of a directory",
+		filepath.Join(dir, "none"): "stat " + dir + "/none: no such file or directory",
+		file:                       file + " is no absolute path of a directory",
+		".":                        ". is no absolute path of a directory",
 	} {
 		if _, err := find(bad); err == nil || err.Error() != want {
 			t.Errorf("error %v, want %s", err, want)

@@ -91,7 +91,7 @@
 //	Check point 5s
 //	Redis Worker-1 83308 created
 //	Redis Worker-1 83308 cancelled by reaching max requests count [2]
-//	Redis Worker-1 83308 is not existed any more: max_requests, exit 0
+//	Redis Worker-1 83308 is not existed any more: left with exit 0
 //	Redis Worker-1 83309 created
 //
 // As a service it is Type=notify, with Delegate=yes for limits that the kernel

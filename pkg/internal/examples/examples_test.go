@@ -17,7 +17,8 @@ import (
 const dir = "../../../deploy/examples/"
 
 func TestMain(m *testing.M) {
-	programtest.Main(m, "deploy/examples/listener", "deploy/examples/redis-simple", "deploy/examples/redis-reliable")
+	programtest.Main(m, "deploy/examples/listener", "deploy/examples/redis-simple", "deploy/examples/redis-reliable",
+		"deploy/examples/origin-basic", "deploy/examples/origin-memory")
 }
 
 // Every list that is shipped is one that workersd takes.

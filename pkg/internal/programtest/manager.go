@@ -76,6 +76,18 @@ func Write(t testing.TB, list string) string {
 // PATH. All of it is gone when the test ends.
 func Start(t testing.TB, list string, env ...string) *Manager {
 	t.Helper()
+	return start(t, top(t), []string{"workersd", "--config", list, "--no-cgroup"}, env)
+}
+
+// StartProgram starts a program that Main built, one with a manager in it, in a
+// directory; for the rest it is Start.
+func StartProgram(t testing.TB, dir, name string, args ...string) *Manager {
+	t.Helper()
+	return start(t, dir, append([]string{name}, args...), nil)
+}
+
+func start(t testing.TB, in string, argv, env []string) *Manager {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "pt") // t.TempDir can be too long for a socket
 	if err != nil {
 		t.Fatal(err)
@@ -83,9 +95,9 @@ func Start(t testing.TB, list string, env ...string) *Manager {
 	socket := filepath.Join(dir, "s")
 	ctx, quit := context.WithCancel(context.Background())
 	m := &Manager{Client: client.New(socket), t: t, dir: dir, out: &output{}, gone: make(chan struct{}), quit: quit}
-	m.cmd = exec.Command(filepath.Join(bin, "workersd"), "--config", list, "--socket", socket, "--no-cgroup")
-	m.cmd.Dir = top(t)
-	m.cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "NO_COLOR=1", "PROGRAMTEST="+dir)
+	m.cmd = Command(argv[0], argv[1:]...)
+	m.cmd.Dir = in
+	m.cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "NO_COLOR=1", "PROGRAMTEST="+dir, "WORKERSD_SOCKET="+socket)
 	m.cmd.Env = append(m.cmd.Env, env...)
 	m.cmd.Stdout, m.cmd.Stderr = m.out, m.out
 	if err := m.cmd.Start(); err != nil {
@@ -96,7 +108,7 @@ func Start(t testing.TB, list string, env ...string) *Manager {
 	Await(t, "the manager answers", func() bool {
 		select {
 		case <-m.gone:
-			t.Fatalf("workersd ended with %v:\n%s", m.cmd.ProcessState, m.out)
+			t.Fatalf("%s ended with %v:\n%s", argv[0], m.cmd.ProcessState, m.out)
 		default:
 		}
 		_, err := m.Client.Status(ctx)

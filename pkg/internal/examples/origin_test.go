@@ -100,5 +100,5 @@ func TestGoRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd.Wait() // it waits for the program; its own exit code after Ctrl-C is 1
-	wantInOrder(t, text(), `MyWork-1 \d+ created`, `stopping, with 1 worker running`, `MyWork-1 \d+ is not existed any more: left with exit 0`, `stopped`)
+	wantInOrder(t, text(), `MyWork-1 \d+ created`, `stopping, with 1 worker running`, `MyWork-1 \d+ is not existed any more: left`, `stopped`)
 }

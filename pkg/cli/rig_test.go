@@ -162,5 +162,8 @@ func ends() []client.Record {
 		Note:  "sampled: resident memory of the tree, seen at intervals",
 	}
 	rs[7].Executions = 1000
+	late := gone(time.Minute, 9, event.Timeout, "execution job-8 outlived its timeout, after 5.001s; exit 1", "exit 1")
+	late.Execution, late.ExecutionAge = "job-8", 5001*time.Millisecond
+	rs = append(rs, late)
 	return rs
 }

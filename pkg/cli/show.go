@@ -33,7 +33,7 @@ func (a *app) show() *cobra.Command {
 
 func (a *app) printWorker(w client.Worker) {
 	line := func(name string, format string, args ...any) {
-		fmt.Fprintf(a.out, "  %-18s %s\n", name, clean(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(a.out, "  %-20s %s\n", name, clean(fmt.Sprintf(format, args...)))
 	}
 	now := a.now()
 	fmt.Fprintln(a.out, w.Name)

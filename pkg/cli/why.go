@@ -40,7 +40,7 @@ func (a *app) printWhy(ctx context.Context, c *client.Client, worker string, rs 
 	if s, err := c.Status(ctx, worker); err == nil && len(s.Workers) == 1 {
 		w := s.Workers[0]
 		worker = w.Name
-		state = " is " + w.State + " for " + age(a.now().Sub(w.Since))
+		state = " " + is(w.State) + " for " + age(a.now().Sub(w.Since))
 		if w.PID != 0 {
 			state += fmt.Sprintf(", pid %d, generation %d", w.PID, w.Generation)
 		}
@@ -57,6 +57,17 @@ func (a *app) printWhy(ctx context.Context, c *client.Client, worker string, rs 
 		fmt.Fprintln(a.out)
 		a.printEnd(rs[i])
 	}
+}
+
+// is puts a state into a sentence.
+func is(state string) string {
+	switch state {
+	case "backoff":
+		return "is in back-off"
+	case "killing":
+		return "is being killed"
+	}
+	return "is " + state
 }
 
 // printEnd tells one end as a story: when, which process, why, how, with which
@@ -146,7 +157,11 @@ func ending(r client.Record) string {
 	case event.HardMemory, event.PoolMemory, event.UnitMemory, event.HostMemory, event.Killed, event.Finished, event.Lost, event.SpawnFailed, event.Crashed:
 		return ""
 	}
-	return "It " + phrase(r) + "."
+	p := phrase(r)
+	if strings.HasPrefix(p, "execution ") { // that is said; how it left is not
+		p = "left with " + r.Status
+	}
+	return "It " + p + "."
 }
 
 // phrase is the record's own, to go on after "It".

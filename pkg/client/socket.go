@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -26,22 +27,22 @@ func UserSocket() string {
 
 // Find is the first of Sockets where somebody listens, else the first that is
 // there, else the first of all.
-func Find() string {
-	all := Sockets()
-	there := all[0]
-	for i := len(all) - 1; i >= 0; i-- {
-		if _, err := os.Stat(all[i]); err == nil {
-			there = all[i]
-		}
-	}
+func Find() string { return find(Sockets()) }
+
+func find(all []string) string {
 	if len(all) == 1 {
-		return there
+		return all[0]
 	}
+	there := ""
 	for _, s := range all {
+		if _, err := os.Stat(s); err != nil {
+			continue
+		}
 		if c, err := net.Dial("unix", s); err == nil {
 			c.Close()
 			return s
 		}
+		there = cmp.Or(there, s)
 	}
-	return there
+	return cmp.Or(there, all[0])
 }

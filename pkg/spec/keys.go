@@ -108,6 +108,6 @@ var ManagerKeys = []Key{
 	{Name: "check_interval", Kind: KindDuration, Min: 1, Class: Live, Default: `"1s"`, Summary: "how often memory is looked at where the kernel does not tell by itself", Manager: func(m *Manager) any { return &m.CheckInterval }},
 	{Name: "memory_limit", Kind: KindBytes, Class: Live, Default: `"none"`, Summary: "memory of all workers together; \"none\": no limit", Manager: func(m *Manager) any { return &m.MemoryLimit }},
 	{Name: "drain_max", Kind: KindDuration, Min: 1, Class: Live, Default: `"5m"`, Summary: "no stop takes longer, whatever a worker asks for", Manager: func(m *Manager) any { return &m.DrainMax }},
-	{Name: "max_workers", Kind: KindInt, Min: 1, Class: Live, Default: "10000", Summary: "a list that expands to more is refused", Manager: func(m *Manager) any { return &m.MaxWorkers }},
+	{Name: "max_workers", Kind: KindInt, Min: 1, Max: 1_000_000, Class: Live, Default: "10000", Summary: "a list that expands to more is refused", Manager: func(m *Manager) any { return &m.MaxWorkers }},
 	{Name: "max_starting", Kind: KindInt, Class: Live, Default: "0", Summary: "processes between their start and being up, at most; 0: no limit", Manager: func(m *Manager) any { return &m.MaxStarting }},
 }

@@ -74,10 +74,16 @@ func reached(v supervisor.Verb, w *lifecycle.Worker, before uint64) bool {
 	if w.Places[0].Stuck || w.Places[1].Stuck {
 		return true
 	}
-	settled := w.State == lifecycle.Up || w.State == lifecycle.Backoff || w.State == lifecycle.Done || w.State == lifecycle.Down
+	settled := false
+	switch w.State {
+	case lifecycle.Up, lifecycle.Backoff, lifecycle.Done, lifecycle.Down:
+		settled = true
+	case lifecycle.Waiting: // a task that has run; one that is held by admission is due
+		settled = !w.NextStart.Before(time.Now())
+	}
 	switch v {
 	case supervisor.Start:
-		return settled && w.State != lifecycle.Down || w.State == lifecycle.Waiting && !w.NextStart.Before(time.Now())
+		return settled && w.State != lifecycle.Down
 	case supervisor.Stop:
 		return w.Idle()
 	case supervisor.Restart:

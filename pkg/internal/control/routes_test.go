@@ -429,3 +429,21 @@ func TestEventsOfASlowReader(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// TestVerbsOfTasks: a task that has run and waits for its next time is done
+// with what was asked; nobody waits for the interval.
+func TestVerbsOfTasks(t *testing.T) {
+	job := worker("job", "job", func(w *spec.Worker) { w.Type, w.Interval = spec.Task, time.Hour })
+	r := start(t, list(job), behave(hosttest.Behaviour{Exits: true}))
+	r.until("it waits", func() bool { return r.state("job").State == "waiting" })
+	for _, verb := range []string{"start", "restart"} {
+		before := r.state("job")
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ws, err := r.c.Act(ctx, verb, true, "job")
+		cancel()
+		if err != nil || ws[0].Generation <= before.Generation {
+			t.Errorf("%s: generation %d, then %+v, %v", verb, before.Generation, ws, err)
+		}
+		r.until("it waits again", func() bool { return r.state("job").State == "waiting" })
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,10 +13,11 @@ import (
 
 // stat is what /proc/PID/stat tells (proc_pid_stat(5)).
 type stat struct {
-	pid, ppid int
-	comm      string
-	cpu       time.Duration
-	threads   int
+	ppid    int
+	comm    string
+	zombie  bool
+	cpu     time.Duration // in ticks, also of threads that have ended
+	threads int
 }
 
 const tick = 10 * time.Millisecond // USER_HZ is 100 on Linux
@@ -31,33 +33,47 @@ func readStat(pid int) (stat, error) {
 	}
 	f := strings.Fields(string(b[end+2:]))
 	num := func(i int) int { n, _ := strconv.Atoi(f[i]); return n }
-	s := stat{pid: pid, comm: string(b[open+1 : end]), ppid: num(1), threads: num(17)}
-	s.cpu = cpuOf(pid, time.Duration(num(11)+num(12))*tick)
-	return s, nil
+	return stat{
+		ppid: num(1), comm: string(b[open+1 : end]), zombie: f[0] == "Z",
+		cpu: time.Duration(num(11)+num(12)) * tick, threads: num(17),
+	}, nil
 }
 
 // cpuOf is finer than stat's ticks where the scheduler tells (nanoseconds of
-// all threads that are alive).
-func cpuOf(pid int, coarse time.Duration) time.Duration {
+// the threads that are alive).
+func cpuOf(pid int) time.Duration {
+	s, err := readStat(pid)
+	if err != nil {
+		return 0
+	}
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	var sum time.Duration
 	for _, t := range tasks {
 		b, err := os.ReadFile(t)
 		if err != nil {
-			return coarse
+			return s.cpu
 		}
 		first, _, _ := strings.Cut(string(b), " ")
 		n, err := strconv.ParseInt(first, 10, 64)
 		if err != nil {
-			return coarse
+			return s.cpu
 		}
 		sum += time.Duration(n)
 	}
-	return max(sum, coarse-tick)
+	return max(sum, s.cpu-tick)
 }
 
-// family is root and its descendants that are supervisors: not the workers.
-func family(root int) []stat {
+// workers are what a worker is called, before and after its shell's exec.
+var workers = []string{"sleep", "sh", "dash", "lines", "grow"}
+
+// isWorker reports whether a pid is that of a worker that lives.
+func isWorker(pid int) bool {
+	s, err := readStat(pid)
+	return err == nil && !s.zombie && slices.Contains(workers, s.comm)
+}
+
+// family is root and its descendants, without the workers.
+func family(root int) (pids []int) {
 	all := map[int]stat{}
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, d := range dirs {
@@ -66,49 +82,28 @@ func family(root int) []stat {
 			all[pid] = s
 		}
 	}
-	var out []stat
 	for pid, s := range all {
-		switch s.comm {
-		case "sleep", "sh", "dash", "seq":
+		if slices.Contains(workers, s.comm) {
 			continue
 		}
 		for p := pid; p > 1; p = all[p].ppid {
 			if p == root {
-				out = append(out, s)
+				pids = append(pids, pid)
 				break
 			}
 		}
 	}
-	return out
-}
-
-func cpu(root int) time.Duration {
-	var sum time.Duration
-	for _, s := range family(root) {
-		sum += s.cpu
-	}
-	return sum
-}
-
-func threads(root int) int {
-	n := 0
-	for _, s := range family(root) {
-		n += s.threads
-	}
-	return n
+	return pids
 }
 
 // pss is the proportional set size in KiB.
-func pss(root int) int {
-	sum := 0
-	for _, s := range family(root) {
-		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.pid))
-		for line := range strings.Lines(string(b)) {
-			if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
-				n, _ := strconv.Atoi(strings.Fields(rest)[0])
-				sum += n
-			}
+func pss(pid int) int {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+			n, _ := strconv.Atoi(strings.Fields(rest)[0])
+			return n
 		}
 	}
-	return sum
+	return 0
 }

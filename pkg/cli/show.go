@@ -55,6 +55,9 @@ func (a *app) printWorker(w client.Worker) {
 	} else {
 		line("executions", "– (it has reported none)")
 	}
+	if w.Garbage+w.Refused > 0 {
+		line("dropped", "%d that were no messages, %d of other senders (see deploy/examples/PROTOCOL.md)", w.Garbage, w.Refused)
+	}
 	for _, e := range w.Running {
 		line("running", "execution %s for %s", e.ID, age(e.Age))
 	}

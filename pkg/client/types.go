@@ -72,6 +72,10 @@ type Worker struct {
 	Keys map[string]string `json:"keys,omitempty"`
 	// Statistics are the kernel's, where it enforces. Only of show.
 	Statistics *Statistics `json:"statistics,omitempty"`
+	// What was dropped of what was said to its notify socket: what is no message,
+	// and what others sent. Only of show.
+	Garbage uint64 `json:"garbage_messages,omitempty"`
+	Refused uint64 `json:"refused_messages,omitempty"`
 	// Log says where its output goes: "journal", "terminal", "inherit" or a path.
 	Log string `json:"log,omitempty"`
 }

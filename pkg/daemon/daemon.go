@@ -213,7 +213,7 @@ func (d *daemon) newServer() *control.Server {
 	e := d.host.Enforcement()
 	return control.New(control.Options{
 		Supervisor: d.sup, History: d.history, Version: Version, PID: os.Getpid(),
-		Memory: d.host.Memory, Statistics: d.host.Statistics, Enforcement: e.Word(), Because: e.Because,
+		Memory: d.host.Memory, Statistics: d.host.Statistics, Unheard: d.host.Unheard, Enforcement: e.Word(), Because: e.Because,
 		LoadList: func() (spec.List, error) { l, _, err := d.load(); return l, err },
 		Reload:   d.reload,
 		IsWorker: func(pid int) bool { _, is := d.host.Owner(pid); return is },

@@ -76,6 +76,9 @@ func (s *Server) show(w http.ResponseWriter, req *http.Request) error {
 		if s.o.Statistics != nil && out[i].PID != 0 {
 			out[i].Statistics = s.o.Statistics(lifecycle.ProcessID{Worker: out[i].Name, Generation: out[i].Generation})
 		}
+		if s.o.Unheard != nil && out[i].PID != 0 {
+			out[i].Garbage, out[i].Refused = s.o.Unheard(lifecycle.ProcessID{Worker: out[i].Name, Generation: out[i].Generation})
+		}
 		if s.o.LogTarget != nil {
 			out[i].Log = s.o.LogTarget(p.Spec)
 		}

@@ -40,6 +40,8 @@ type Options struct {
 	Memory func(lifecycle.ProcessID) (spec.Bytes, bool)
 	// Statistics are the kernel's figures, for show; nil where it has none.
 	Statistics func(lifecycle.ProcessID) *event.Statistics
+	// Unheard is how many messages of a process were dropped, for show.
+	Unheard func(lifecycle.ProcessID) (garbage, refused uint64)
 	// Enforcement is its word and its reason.
 	Enforcement, Because string
 	// LoadList reads the manager's own list; the client's is never opened here.

@@ -94,7 +94,10 @@ func New(o Options) (*Host, error) {
 		return nil, fmt.Errorf("descriptors that we were started with: %w", err)
 	}
 	var err error
-	h.notify, err = notify.NewHub(notify.Options{Dir: o.NotifyDir, Deliver: h.said, Member: h.member})
+	h.notify, err = notify.NewHub(notify.Options{
+		Dir: o.NotifyDir, Deliver: h.said, Member: h.member,
+		Problem: func(id lifecycle.ProcessID, text string) { o.Log.Warn(id.Worker + ": " + text) },
+	})
 	if err != nil {
 		return nil, fmt.Errorf("notify sockets: %w", err)
 	}
@@ -174,6 +177,13 @@ func (h *Host) Statistics(id lifecycle.ProcessID) *event.Statistics {
 		return p.hold().statistics()
 	}
 	return nil
+}
+
+// Unheard is how much of what was said to a process's notify socket was dropped:
+// what is no message, and what others sent. Any goroutine may ask.
+func (h *Host) Unheard(id lifecycle.ProcessID) (garbage, refused uint64) {
+	refused, garbage = h.notify.Counters(id)
+	return garbage, refused
 }
 
 // Owner is the worker that a process belongs to. Any goroutine may ask.

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"fmt"
 	"strings"
 	"unicode"
 
@@ -13,15 +14,36 @@ const maxStatus = 256
 
 // take handles one datagram, or drops and counts it.
 func (h *Hub) take(r *reader, ep *endpoint, d datagram) {
-	if d.truncated || r.message.Parse(d.data) != nil {
-		ep.garbage.Add(1)
+	if d.truncated {
+		h.garbage(ep, errTooLong)
+		return
+	}
+	if err := r.message.Parse(d.data); err != nil {
+		h.garbage(ep, err)
 		return
 	}
 	if !h.welcome(ep, d) {
-		ep.refused.Add(1)
+		if ep.refused.Add(1) == 1 {
+			h.problem(ep, "a message of process %d of uid %d, which is none of its own, was refused", d.pid, d.uid)
+		}
 		return
 	}
 	h.deliver(ep, &r.message)
+}
+
+var errTooLong = fmt.Errorf("it is longer than %d bytes", sdnotify.MaxMessage)
+
+// garbage counts what is no message.
+func (h *Hub) garbage(ep *endpoint, err error) {
+	if ep.garbage.Add(1) == 1 {
+		h.problem(ep, "said what is no message: %v", err)
+	}
+}
+
+func (h *Hub) problem(ep *endpoint, format string, args ...any) {
+	if h.options.Problem != nil {
+		h.options.Problem(ep.id, fmt.Sprintf(format, args...))
+	}
 }
 
 // welcome reports whether the sender may speak for the process: the worker's
@@ -68,7 +90,9 @@ func (h *Hub) deliver(ep *endpoint, m *sdnotify.Message) {
 			ev = lifecycle.Extended{Generation: g, By: f.Time}
 		case sdnotify.KeyMainPID:
 			if h.options.Member == nil || h.options.Member(ep.id, int(f.Number)) != Member {
-				ep.refused.Add(1)
+				if ep.refused.Add(1) == 1 {
+					h.problem(ep, "said MAINPID=%d, which is no process of its own: refused", f.Number)
+				}
 				continue
 			}
 			ev = lifecycle.MainPIDChanged{Generation: g, PID: int(f.Number)}

@@ -31,6 +31,9 @@ type Options struct {
 	// as long as the supervisor is busy: then nothing is read, and the workers
 	// that talk too much wait.
 	Deliver func(lifecycle.ProcessID, lifecycle.Event)
+	// Problem takes what is wrong with what a process says: of each kind the first
+	// time only, for a flood of it must cost little. It may be nil.
+	Problem func(id lifecycle.ProcessID, text string)
 	// Member looks a sender up; nil says Unknown of all.
 	Member func(id lifecycle.ProcessID, pid int) Membership
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -273,6 +274,48 @@ func TestForeignSendersAreRefused(t *testing.T) {
 	}
 	if asked != 1 {
 		t.Errorf("one sender was looked up %d times, expected once", asked)
+	}
+}
+
+// Each process's first piece of garbage and first stranger are told, not the rest.
+func TestWhatIsDroppedIsToldOnce(t *testing.T) {
+	var mu sync.Mutex // guards told
+	var told []string
+	c := newCollector()
+	a, b := process("a"), process("b")
+	h := start(t, Options{Deliver: c.deliver, Member: func(id lifecycle.ProcessID, pid int) Membership {
+		if id == b {
+			return Foreign
+		}
+		return Member
+	}, Problem: func(id lifecycle.ProcessID, text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, id.Worker+": "+text)
+	}})
+	s, err := h.Open(a, os.Geteuid(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, s.Path, "ready", "READY", strings.Repeat("x", 5000))
+	s.Pipe.WriteString("not a word\nREADY=1\n")
+	s.Pipe.Close()
+	send(t, open(t, h, b), "READY=1", "READY=1")
+	c.await(t, a, 1)
+	h.Drain(a)
+	h.Drain(b)
+	if refused, garbage := h.Counters(a); refused != 0 || garbage != 4 {
+		t.Errorf("refused %d, garbage %d, expected 0 and 4", refused, garbage)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	slices.Sort(told)
+	want := []string{
+		"a: said what is no message: line is not KEY=VALUE",
+		fmt.Sprintf("b: a message of process %d of uid %d, which is none of its own, was refused", os.Getpid(), os.Geteuid()),
+	}
+	if !slices.Equal(told, want) {
+		t.Errorf("told %q, expected %q", told, want)
 	}
 }
 

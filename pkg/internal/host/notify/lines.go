@@ -70,14 +70,14 @@ func (h *Hub) feed(r *reader, ep *endpoint, l *lines, b []byte, drained bool) {
 		if len(m) == 0 {
 			continue
 		}
-		if r.message.Parse(m) != nil {
-			ep.garbage.Add(1)
+		if err := r.message.Parse(m); err != nil {
+			h.garbage(ep, err)
 			continue
 		}
 		h.deliver(ep, &r.message)
 	}
 	if len(b) >= sdnotify.MaxMessage {
-		ep.garbage.Add(1)
+		h.garbage(ep, errTooLong)
 		l.skipping, b = true, nil
 	}
 	if len(b) == 0 {

@@ -242,3 +242,23 @@ func TestAChangedEntryLeavesDone(t *testing.T) {
 		r.state("w@1", lifecycle.Done)
 	})
 }
+
+// A process that was started without a watchdog does not ping: it must not die
+// of the new one while it waits for its turn.
+func TestANewWatchdogWaitsForTheRestart(t *testing.T) {
+	slow := func(w *spec.Worker) { w.MaxRecycling, w.StopTimeout = spec.Share{N: 1}, time.Minute }
+	script := func(o supervisor.SpawnOrder) hosttest.Behaviour {
+		b := hosttest.Behaviour{StopDelay: 30 * time.Second}
+		if o.Spec.Watchdog > 0 {
+			b.Pings = time.Second
+		}
+		return b
+	}
+	run(t, options{list: many(6, slow), script: script}, func(r *rig) {
+		r.sleep(time.Minute)
+		r.reload(many(6, slow, func(w *spec.Worker) { w.Watchdog = 5 * time.Second }))
+		r.sleep(10 * time.Minute)
+		r.want(6, event.Gone, "", event.Reloaded)
+		r.want(0, event.Gone, "", event.Watchdog)
+	})
+}

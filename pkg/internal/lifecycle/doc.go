@@ -18,8 +18,10 @@
 //   - Up: a process works. Its deadlines are those of its executions, of its
 //     lifetime and of its watchdog; without any of them it has none.
 //   - Stopping: asked to leave by a signal. Its deadline is the later of
-//     stop_timeout and the end of each running execution's timeout; the process
-//     may move it by EXTEND_TIMEOUT_USEC; drain_max bounds it.
+//     stop_timeout and the end of each running execution's timeout, of those that
+//     had begun before the signal; the process may move it by
+//     EXTEND_TIMEOUT_USEC; drain_max bounds it. A process that is stopped before
+//     it was started is signalled as soon as it is there.
 //   - Killing: SIGKILL was ordered for the tree, or the main process ended and
 //     what it left behind is being cleared. It ends when nothing is left; a tree
 //     that does not go away is stuck, is named, and is never doubled.
@@ -29,6 +31,8 @@
 // A process is in one of two places. Without overlap the second is never used.
 // With overlap a planned replacement starts in the second place; when it is up
 // the first is asked to leave, and when the first is gone the second moves up.
+// What the second was to be replaced for meanwhile is asked of admission then:
+// there is no third place.
 //
 // A replacement that can wait (max_requests, max_lifetime, soft_memory,
 // reloaded) is asked of admission once (AskRecycle) and begins when granted. An
@@ -37,6 +41,11 @@
 // The reason of an end is decided once, when nothing of the process is left:
 // an out-of-memory kill that the counters show, then our own order, then the
 // exit status.
+//
+// A reload changes live keys in the process that runs. Keys that need a restart
+// are those of the process's start until it is replaced, which may have to wait.
+//
+// Executions count once, whether END, COUNT or both tell of them, in any order.
 //
 // Nothing here reads a clock, waits, or draws a random number: jitter is a hash
 // of worker and generation, so that a test, and a manager after a crash, repeat

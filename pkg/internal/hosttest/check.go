@@ -84,7 +84,9 @@ func (h *Host) AssertEmpty() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for name, w := range h.workers {
+		orders := len(w.starts.queue)
 		for _, p := range w.procs {
+			orders += len(p.orders.queue)
 			switch {
 			case p.main:
 				h.t.Errorf("%s:%d: its main process lives", name, p.ID.Generation)
@@ -96,8 +98,8 @@ func (h *Host) AssertEmpty() {
 				h.t.Errorf("%s:%d: was not released", name, p.ID.Generation)
 			}
 		}
-		if len(w.queue) > 0 {
-			h.t.Errorf("%s: %d orders are under way", name, len(w.queue))
+		if orders > 0 {
+			h.t.Errorf("%s: %d orders are under way", name, orders)
 		}
 	}
 	for _, o := range h.out {

@@ -70,10 +70,9 @@ var _ supervisor.Host = (*Host)(nil)
 
 // worker is what the machine knows of all processes of one worker.
 type worker struct {
-	queue []func() bool // orders to carry out, in order; false: it goes on later
-	busy  bool
-	last  uint64 // generation
-	procs []*Process
+	starts line
+	last   uint64 // generation
+	procs  []*Process
 }
 
 type outgoing struct {
@@ -110,9 +109,10 @@ func (h *Host) Spawn(o supervisor.SpawnOrder) {
 		w := h.worker(o.ID.Worker)
 		h.checkSpawn(w, o)
 		p := &Process{h: h, ID: o.ID, Order: o, spec: o.Spec, worker: w}
+		p.orders.busy = true // until it has started
 		w.last = max(w.last, o.ID.Generation)
 		w.procs = append(w.procs, p)
-		h.enqueue(w, func() bool { return p.start(h.script(o)) })
+		h.enqueue(&w.starts, func() bool { return p.start(h.script(o)) })
 	})
 }
 
@@ -144,9 +144,18 @@ func (h *Host) Release(id lifecycle.ProcessID) {
 		}
 		p.released = true
 		w := p.worker
-		h.enqueue(w, func() bool {
-			w.procs = slices.DeleteFunc(w.procs, func(q *Process) bool { return q == p })
-			return true
+		h.enqueue(&p.orders, func() bool {
+			return p.slowly(func() {
+				w.procs = slices.DeleteFunc(w.procs, func(q *Process) bool { return q == p })
+				p.given = true
+				if p.awaited {
+					h.work(&w.starts)
+				}
+			})
+		})
+		h.enqueue(&w.starts, func() bool { // the next start waits for it
+			p.awaited = !p.given
+			return p.given
 		})
 	})
 }
@@ -228,7 +237,7 @@ func (h *Host) order(o Order, do func(*Process)) {
 		if !h.checkOrder(o, p) {
 			return
 		}
-		h.enqueue(p.worker, func() bool { do(p); return true })
+		h.enqueue(&p.orders, func() bool { return p.slowly(func() { do(p) }) })
 	})
 }
 

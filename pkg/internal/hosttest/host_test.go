@@ -174,6 +174,43 @@ func TestOrdersOfOneWorkerWaitForItsStart(t *testing.T) {
 	})
 }
 
+// The old process must be reachable while the start of its successor hangs.
+func TestAHangingSuccessorHoldsUpNoOrderOfTheOldOne(t *testing.T) {
+	overlap := func(w *spec.Worker) { w.Overlap = spec.OverlapReady }
+	synctest.Test(t, func(t *testing.T) {
+		c := &complaints{}
+		h := New(c, func(o supervisor.SpawnOrder) Behaviour { return Behaviour{StartHangs: o.ID.Generation == 2} })
+		b := &bench{T: t, complaints: c, h: h}
+		next := func() string { return describe((<-h.Events()).Event) }
+		b.spawn("a", 1, overlap)
+		if ev := next(); ev != "Spawned 1 101" {
+			t.Error(ev)
+		}
+		b.spawn("a", 2, overlap)
+		h.Kill(of("a", 2))
+		h.Kill(of("a", 1))
+		for _, want := range []string{"Exited 1 signal SIGKILL", "Emptied 1 0"} {
+			if ev := next(); ev != want {
+				t.Errorf("%s, want %s", ev, want)
+			}
+		}
+		b.sleep(time.Second)
+		h.Release(of("a", 1))
+		h.LetStart("a")
+		for _, want := range []string{"Spawned 2 102", "Exited 2 signal SIGKILL", "Emptied 2 0"} {
+			if ev := next(); ev != want {
+				t.Errorf("%s, want %s", ev, want)
+			}
+		}
+		b.sleep(time.Second)
+		h.Release(of("a", 2))
+		b.sleep(time.Second)
+		h.AssertEmpty()
+		b.held()
+		h.Close()
+	})
+}
+
 func TestEnds(t *testing.T) {
 	stop := func(b *bench) { b.h.Signal(of("a", 1), sigterm) }
 	kill := func(b *bench) { b.h.Kill(of("a", 1)) }
@@ -228,6 +265,28 @@ func TestEnds(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestSlowOrders(t *testing.T) {
+	on(t, Behaviour{OrderDelay: 5 * time.Second}, func(b *bench) {
+		b.spawn("a", 1)
+		b.spawn("b", 2)
+		b.want("0s a Spawned 1 101", "0s b Spawned 2 102")
+		b.h.Signal(of("a", 1), sigterm)
+		b.sleep(2 * time.Second)
+		b.h.Kill(of("b", 2)) // waits for its own process alone
+		b.sleep(10 * time.Second)
+		b.want("5s a Exited 1 signal SIGTERM", "5s a Emptied 1 0", "7s b Exited 2 signal SIGKILL", "7s b Emptied 2 0")
+		b.h.Release(of("a", 1))
+		b.h.Release(of("b", 2))
+		b.sleep(time.Second)
+		b.spawn("a", 3) // allowed: it stands behind the release
+		b.sleep(3 * time.Second)
+		b.want()
+		b.sleep(2 * time.Second)
+		b.want("17s a Spawned 3 103")
+		b.held()
+	})
 }
 
 func TestExecutions(t *testing.T) {

@@ -84,26 +84,31 @@ func (h *Host) after(d time.Duration, p *Process, do func()) {
 	}
 }
 
-// enqueue carries out orders for one worker in their order; those for others do
-// not wait.
-func (h *Host) enqueue(w *worker, do func() bool) {
-	w.queue = append(w.queue, do)
-	if !w.busy {
-		w.busy = true
-		h.after(latency, nil, func() { h.work(w) })
+// line is orders that are carried out one after the other; those in other lines
+// do not wait.
+type line struct {
+	queue []func() bool // false: it goes on later, and calls work then
+	busy  bool
+}
+
+func (h *Host) enqueue(l *line, do func() bool) {
+	l.queue = append(l.queue, do)
+	if !l.busy {
+		l.busy = true
+		h.after(latency, nil, func() { h.work(l) })
 	}
 }
 
-func (h *Host) work(w *worker) {
-	for len(w.queue) > 0 {
-		do := w.queue[0]
-		w.queue[0] = nil
-		w.queue = w.queue[1:]
+func (h *Host) work(l *line) {
+	for len(l.queue) > 0 {
+		do := l.queue[0]
+		l.queue[0] = nil
+		l.queue = l.queue[1:]
 		if !do() {
-			return // it calls work again
+			return
 		}
 	}
-	w.busy = false
+	l.busy = false
 }
 
 // send tells the supervisor of something.

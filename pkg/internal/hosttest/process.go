@@ -16,6 +16,7 @@ type Behaviour struct {
 	StartDelay time.Duration // until the command is executed
 	StartHangs bool          // until Host.LetStart
 	StartError string        // it cannot be started
+	OrderDelay time.Duration // each order after the start takes so long
 
 	ReadyAfter time.Duration // says READY=1 then; 0: never
 
@@ -51,6 +52,7 @@ type Process struct {
 	// All below is guarded by Host.mu.
 	h       *Host
 	worker  *worker
+	orders  line
 	spec    *spec.Worker
 	b       Behaviour
 	began   time.Time
@@ -70,7 +72,9 @@ type Process struct {
 
 	emptied  bool // on its way to the supervisor
 	toldGone bool // the supervisor was told that there is nothing left
-	released bool
+	released bool // that was ordered
+	given    bool // and done
+	awaited  bool // a start waits for it
 }
 
 // start begins the process; false: it takes a while.
@@ -84,9 +88,24 @@ func (p *Process) start(b Behaviour) bool {
 	return false
 }
 
-// started is the outcome of a start. The worker's other orders go on after it.
+// slowly carries out an order; false: it takes a while.
+func (p *Process) slowly(do func()) bool {
+	if p.b.OrderDelay == 0 {
+		do()
+		return true
+	}
+	p.h.after(p.b.OrderDelay, p, func() {
+		do()
+		p.h.work(&p.orders)
+	})
+	return false
+}
+
+// started is the outcome of a start. Its other orders, and other starts of the
+// worker, go on after it.
 func (p *Process) started() {
-	defer p.h.work(p.worker)
+	defer p.h.work(&p.worker.starts)
+	defer p.h.work(&p.orders)
 	if p.b.StartError != "" {
 		p.failed = true
 		p.h.send(p, lifecycle.SpawnFailed{Generation: p.ID.Generation, Text: p.b.StartError})

@@ -31,9 +31,9 @@ func TestChaos(t *testing.T) {
 		lives = 5
 	}
 	for s := first; s < first+uint64(lives); s++ {
-		chaos(t, s)
-		if t.Failed() {
-			t.Fatalf("again: go test ./pkg/internal/supervisor -run Chaos -supervisor.seed=%d", s)
+		// The name of what fails says how to see it again.
+		if !t.Run(fmt.Sprintf("-supervisor.seed=%d", s), func(t *testing.T) { chaos(t, s) }) {
+			return
 		}
 	}
 }
@@ -136,6 +136,7 @@ func randomBehaviour(r *rand.Rand) hosttest.Behaviour {
 		Finishes:      r.IntN(2) == 0,
 		Grandchildren: r.IntN(3) == 0,
 		Immortal:      r.IntN(15) == 0,
+		OrderDelay:    pick(r, 0, 0, 0, 3*time.Second),
 		Sampled:       r.IntN(2) == 0,
 	}
 	if r.IntN(8) == 0 {

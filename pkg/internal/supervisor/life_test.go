@@ -226,3 +226,20 @@ func TestAFailedStartBacksOffAndHarmsNobody(t *testing.T) {
 		r.want(1, event.Created, "good", "")
 	})
 }
+
+func TestSlowOrdersHoldUpOnlyTheirWorker(t *testing.T) {
+	l := list(worker("slow"), worker("good"))
+	script := by(map[string]hosttest.Behaviour{"slow": {OrderDelay: 20 * time.Second, Deaf: true}})
+	run(t, options{list: l, script: script}, func(r *rig) {
+		r.apply(supervisor.Restart, "slow", "good")
+		r.sleep(time.Second)
+		r.want(2, event.Created, "good", "")
+		r.want(1, event.Created, "slow", "")
+		// The signal takes 20 s, the kill that was ordered after 10 s 20 more,
+		// as does the release before the next start.
+		r.sleep(2 * time.Minute)
+		r.state("slow", lifecycle.Up)
+		r.want(2, event.Created, "slow", "")
+		r.want(1, event.Gone, "slow", event.Restarted)
+	})
+}

@@ -51,7 +51,7 @@ func run(t *testing.T, o options, body func(r *rig)) {
 		r.s.Shutdown()
 		r.end()
 		if !o.left {
-			time.Sleep(time.Millisecond) // the last releases are under way
+			time.Sleep(time.Minute) // the last releases are under way
 			h.AssertEmpty()
 		}
 	})

@@ -72,6 +72,8 @@ type proc struct {
 	// told is closed once Spawned was reported: nothing else about the process
 	// may come before it.
 	told chan struct{}
+	// begun is closed once its start has succeeded or failed.
+	begun chan struct{}
 
 	mu     sync.Mutex // guards all below
 	holder holder     // nil before there is one
@@ -261,7 +263,7 @@ func (h *Host) Configure(m spec.Manager) {
 
 // Signal sends sig to the main process.
 func (h *Host) Signal(id lifecycle.ProcessID, sig spec.Signal) {
-	h.queues.add(id.Worker, func() {
+	h.then(id, func() {
 		p := h.find(id)
 		if p == nil || p.hold() == nil {
 			return
@@ -285,7 +287,7 @@ func (h *Host) Signal(id lifecycle.ProcessID, sig spec.Signal) {
 
 // Kill ends the whole tree.
 func (h *Host) Kill(id lifecycle.ProcessID) {
-	h.queues.add(id.Worker, func() {
+	h.then(id, func() {
 		p := h.find(id)
 		if p == nil || p.hold() == nil {
 			return
@@ -302,7 +304,7 @@ func (h *Host) Kill(id lifecycle.ProcessID) {
 
 // Update applies live limits.
 func (h *Host) Update(id lifecycle.ProcessID, w *spec.Worker) {
-	h.queues.add(id.Worker, func() {
+	h.then(id, func() {
 		if p := h.find(id); p != nil && p.hold() != nil {
 			p.hold().update(w)
 			h.logs.Update(w)
@@ -312,7 +314,7 @@ func (h *Host) Update(id lifecycle.ProcessID, w *spec.Worker) {
 
 // Release gives back everything of a process.
 func (h *Host) Release(id lifecycle.ProcessID) {
-	h.queues.add(id.Worker, func() {
+	h.last(id, func() {
 		p := h.find(id)
 		if p == nil {
 			return

@@ -11,11 +11,12 @@ import (
 
 // Spawn starts a process.
 func (h *Host) Spawn(order supervisor.SpawnOrder) {
-	p := &proc{id: order.ID, worker: order.Spec, told: make(chan struct{})}
+	p := &proc{id: order.ID, worker: order.Spec, told: make(chan struct{}), begun: make(chan struct{})}
 	h.mu.Lock()
 	h.procs[p.id] = p
 	h.mu.Unlock()
 	h.queues.add(order.ID.Worker, func() {
+		defer close(p.begun)
 		pid, err := h.spawn(p, order)
 		if err != nil {
 			h.mu.Lock()
@@ -124,7 +125,7 @@ func (h *Host) exited(p *proc, st lifecycle.Status) {
 	pid := p.pid
 	p.exited, p.pid = true, 0
 	p.mu.Unlock()
-	h.queues.add(p.id.Worker, func() { // after the start itself, which is in the same queue
+	h.then(p.id, func() {
 		h.notify.Drain(p.id)
 		h.o.Guard.Gone(pid)
 		p.mu.Lock()

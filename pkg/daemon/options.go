@@ -83,8 +83,7 @@ them all; under systemd it is a service of Type=notify.
 func parseArgs(args []string, stdout, stderr io.Writer) (Options, error) {
 	o := FromEnvironment()
 	f := flag.NewFlagSet("workersd", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.Usage = func() { fmt.Fprintf(stderr, usage, DefaultSocket()) }
+	f.SetOutput(io.Discard) // said below, where it belongs
 	f.StringVar(&o.Config, "config", "", "")
 	f.StringVar(&o.Socket, "socket", o.Socket, "")
 	f.StringVar(&o.StateDir, "state-dir", o.StateDir, "")
@@ -94,8 +93,11 @@ func parseArgs(args []string, stdout, stderr io.Writer) (Options, error) {
 	f.BoolVar(&o.Verbose, "verbose", false, "")
 	version := f.Bool("version", false, "")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(stdout, usage, DefaultSocket())
 		return o, err
 	} else if err != nil {
+		fmt.Fprintf(stderr, "workersd: %v\n", err)
+		fmt.Fprintf(stderr, usage, DefaultSocket())
 		return o, errUsage
 	}
 	switch {

@@ -118,6 +118,7 @@ func (d *daemon) manage(list spec.List) (code int, err error) {
 	}
 	d.sayEnforcement(list)
 
+	sigs := listen()
 	stops := history.Stops{Path: filepath.Join(d.place.runtime, "stopped")}
 	d.sup = supervisor.New(supervisor.Options{
 		Host: d.host, List: list, Record: d.record,
@@ -137,7 +138,7 @@ func (d *daemon) manage(list spec.List) (code int, err error) {
 	}()
 	ctx, cancel := context.WithCancel(context.Background())
 	var readers sync.WaitGroup
-	readers.Go(func() { d.signals(ctx) })
+	readers.Go(func() { d.signals(ctx, sigs) })
 	readers.Go(func() { d.tellSystemd(ctx) })
 	err = d.sup.Run()
 	cancel()

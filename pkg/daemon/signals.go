@@ -13,12 +13,19 @@ import (
 // timeout(1) sends each to the process and to its group, some terminals likewise.
 const echo = 100 * time.Millisecond
 
-// signals does what the manager is told by them: SIGTERM and SIGINT end it,
-// again at once; SIGHUP reads the list again.
-func (d *daemon) signals(ctx context.Context) {
+// listen takes signals from before the first worker until the program has
+// ended: one that falls before or behind the loop must not kill the manager,
+// which then has output and history to bring home. The channel has room for what
+// comes before somebody reads it.
+func listen() <-chan os.Signal {
 	sigs := make(chan os.Signal, 16)
 	signal.Notify(sigs, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(sigs)
+	return sigs
+}
+
+// signals does what the manager is told by them: SIGTERM and SIGINT end it,
+// again at once; SIGHUP reads the list again.
+func (d *daemon) signals(ctx context.Context, sigs <-chan os.Signal) {
 	var told time.Time // when we were told to end
 	for {
 		select {

@@ -88,7 +88,7 @@ var Keys = []Key{
 	{Name: "umask", Kind: KindUmask, Class: Restart, Example: `"0027"`, Summary: "file mode creation mask, as octal text; unset: the manager's", Worker: func(w *Worker) any { return &w.Umask }},
 
 	{Name: "ready", Kind: KindEnum, Words: []string{"exec", "notify"}, Class: Restart, Default: `"exec"`, Summary: "when it is up: once executed, or when it says READY=1", Worker: func(w *Worker) any { return (*string)(&w.Ready) }},
-	{Name: "start_timeout", Kind: KindDuration, Min: 1, Class: Live, Default: `"30s"`, Summary: "time to be up, from its start; then it is killed and backs off", Worker: func(w *Worker) any { return &w.StartTimeout }},
+	{Name: "start_timeout", Kind: KindDuration, Min: 1, Class: Live, Default: `"30s"`, Summary: "time to be up, from its start; then it is ended and backs off", Worker: func(w *Worker) any { return &w.StartTimeout }},
 	{Name: "watchdog", Kind: KindDuration, Class: Restart, Default: `"0s"`, Summary: "it must say WATCHDOG=1 within this time, always; 0s: none", Worker: func(w *Worker) any { return &w.Watchdog }},
 	{Name: "restart", Kind: KindEnum, Words: []string{"always", "on-failure", "never"}, Class: Live, Default: `"always"`, Summary: "whether a process that left by itself is started again", Worker: func(w *Worker) any { return (*string)(&w.Restart) }},
 	{Name: "restart_delay", Kind: KindDuration, Min: 1, Class: Live, Default: `"100ms"`, Summary: "first back-off after a failure; it doubles with each failure in a row", Worker: func(w *Worker) any { return &w.RestartDelay }},

@@ -59,11 +59,21 @@ func (b *builder) rows(d *draft) (rows [][]spec.Param, ok bool) {
 		}
 		rows = next
 	}
-	all := len(rows)
-	rows = slices.DeleteFunc(rows, func(r []spec.Param) bool {
-		return slices.ContainsFunc(exclude, func(x []spec.Param) bool { return fits(r, x) })
+	used := make([]bool, len(exclude))
+	rows = slices.DeleteFunc(rows, func(r []spec.Param) (out bool) {
+		for i, x := range exclude {
+			if fits(r, x.params) {
+				used[i], out = true, true
+			}
+		}
+		return out
 	})
-	if len(rows) == 0 && all > 0 {
+	for i, x := range exclude {
+		if !used[i] { // a typing error would start what must not run
+			b.fail(x.pos, "worker %q: exclude: this row fits no worker (expected values of one, or no such row)", d.name)
+		}
+	}
+	if len(rows) == 0 {
 		b.problem(d, "exclude", "leaves no worker (expected a row that stays, or enabled = false)")
 		return nil, false
 	}
@@ -239,14 +249,14 @@ func (b *builder) params(d *draft, matrix []axis) (rows [][]spec.Param) {
 
 // exclude are rows of some of the parameters; known are all there are, or nil
 // where that is not known.
-func (b *builder) exclude(d *draft, known []string) (rows [][]spec.Param) {
-	for _, r := range b.table(d, "exclude") {
+func (b *builder) exclude(d *draft, known []string) []row {
+	rows := b.table(d, "exclude")
+	for _, r := range rows {
 		for _, p := range r.params {
 			if known != nil && !slices.Contains(known, p.Name) {
 				b.fail(r.pos, "worker %q: exclude: %s is no parameter of this entry (known: %s)", d.name, p.Name, cmp.Or(strings.Join(known, ", "), "none"))
 			}
 		}
-		rows = append(rows, r.params)
 	}
 	return rows
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,7 +91,16 @@ func TestSlowClients(t *testing.T) {
 	for i := range 5000 {
 		l.Workers = append(l.Workers, worker("many", fmt.Sprintf("many#%d", i)))
 	}
-	r := start(t, l, behave(hosttest.Behaviour{}), func(s *Server) { s.http.ReadHeaderTimeout = 200 * time.Millisecond })
+	var closed atomic.Int64
+	r := start(t, l, behave(hosttest.Behaviour{}), func(s *Server) {
+		s.http.ReadHeaderTimeout = 200 * time.Millisecond
+		s.http.ConnState = func(c net.Conn, state http.ConnState) {
+			if state == http.StateClosed {
+				closed.Add(1)
+			}
+			s.watch(c, state)
+		}
+	})
 
 	silent, slow, deaf := r.dial(), r.dial(), r.dial()
 	fmt.Fprint(slow, "GET /v1/status HTTP/1.1\r\nHost:")
@@ -103,8 +113,8 @@ func TestSlowClients(t *testing.T) {
 	if s, err := r.c.Status(t.Context(), "queue@*"); err != nil || len(s.Workers) != 2 {
 		t.Errorf("others are not answered: %v", err)
 	}
-	// The server gave up writing: what comes when it is read at last ends early.
-	time.Sleep(3 * writeTimeout) // while nobody reads; it may be longer
+	// The server gives up writing: what comes when it is read at last ends early.
+	r.until("all three are let go", func() bool { return closed.Load() == 3 })
 	resp, err := http.ReadResponse(bufio.NewReader(deaf), nil)
 	if err == nil {
 		deaf.SetReadDeadline(time.Now().Add(time.Minute))

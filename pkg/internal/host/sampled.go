@@ -33,9 +33,15 @@ type sampled struct {
 	check time.Duration
 }
 
-// nearest is how soon after a pass the next may come: a worker that grows fast
-// must not take the whole machine for being watched.
-const nearest = 20 * time.Millisecond
+// nearest is how soon after a pass the next may come. A pass over thousands of
+// processes takes long itself: where a worker grows fast the next comes after
+// growing times as long, so that watching never takes the whole machine, and
+// for a start or new limits after calm times; check_interval bounds both.
+const (
+	nearest = 20 * time.Millisecond
+	growing = 4
+	calm    = 50
+)
 
 func newSampled(children *process.Table, m spec.Manager, r reports) *sampled {
 	s := &sampled{
@@ -55,6 +61,12 @@ func (s *sampled) configure(m spec.Manager) {
 	s.check = m.CheckInterval
 	s.mu.Unlock()
 	s.look()
+}
+
+func (s *sampled) interval() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.check
 }
 
 func (s *sampled) look() {
@@ -165,24 +177,28 @@ func (s *sampled) watch() {
 	defer close(s.done)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var last time.Time
+	var at, soon time.Time // when the next pass comes, and may come for a start
 	for {
 		select {
 		case <-s.quit:
 			return
-		case <-timer.C:
 		case <-s.wake:
-			if d := nearest - time.Since(last); d > 0 {
-				timer.Reset(d)
-				continue
+			if soon.Before(at) {
+				at = soon
+				timer.Reset(time.Until(at))
 			}
+			continue
+		case <-timer.C:
 		}
-		last = time.Now()
-		next, passed := s.pass(last)
+		began := time.Now()
+		next, passed := s.pass(began)
+		took := time.Since(began)
 		for _, tell := range passed {
 			tell()
 		}
-		timer.Reset(next)
+		at = began.Add(max(next, min(growing*took, s.interval())))
+		soon = began.Add(max(nearest, calm*took))
+		timer.Reset(time.Until(at))
 	}
 }
 

@@ -247,6 +247,7 @@ type session struct {
 	// All below is guarded by s.mu.
 	pid        int
 	ended      bool
+	clear      bool // and nothing is left of its tree
 	soft, hard spec.Bytes
 	softTold   bool
 	hardTold   bool
@@ -387,11 +388,14 @@ func (t *session) kill() {
 // A child that ends while we look hands its own children to us: they come at
 // the end of the list, so what a second look shows anew is looked at, too.
 func (s *sampled) clear(t *session) bool {
+	if t.clear { // for good: nobody is there that could fork
+		return true
+	}
 	t.ended = true
 	seen := map[int]bool{}
 	for fresh := true; fresh; {
 		fresh = false
-		orphans, ok := s.children.Orphans(s.table.Children)
+		orphans, ok := s.children.Orphans(s.table.Adopted)
 		if !ok {
 			return s.clearByScan(t)
 		}
@@ -409,6 +413,7 @@ func (s *sampled) clear(t *session) bool {
 			}
 		}
 	}
+	t.clear = true
 	return true
 }
 

@@ -161,6 +161,15 @@ func (s *Spawner) line() (*spawnLine, error) {
 // goroutine, and nobody else gets one with a working directory of its own.
 func (l *spawnLine) serve(ready chan<- error) {
 	runtime.LockOSThread()
+	if unix.Gettid() == os.Getpid() {
+		// The first thread keeps the program's working directory, and its children
+		// are orphans only (procmem.Adopted). It is held until the line has another.
+		begun := make(chan error)
+		go l.serve(begun)
+		ready <- <-begun
+		runtime.UnlockOSThread()
+		return
+	}
 	l.own = unshare(unix.CLONE_FS) == nil
 	var err error
 	l.home, err = unix.Open(".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

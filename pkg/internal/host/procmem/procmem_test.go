@@ -2,11 +2,14 @@ package procmem
 
 import (
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/workersd/workersd/pkg/spec"
 )
@@ -159,22 +162,31 @@ func TestSignal(t *testing.T) {
 	}
 }
 
-func TestChildren(t *testing.T) {
+// An orphan is among the children of the first thread, whichever thread made
+// its parent.
+func TestAdopted(t *testing.T) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
 	var table Table
-	before, ok := table.Children()
+	before, ok := table.Adopted()
 	if !ok {
 		t.Skip("the kernel has no CONFIG_PROC_CHILDREN; host falls back to a scan")
 	}
-	pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, nil)
+	out, err := exec.Command("/bin/sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	now, _ := table.Children()
+	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, _ := table.Adopted()
 	syscall.Kill(pid, syscall.SIGKILL)
 	syscall.Wait4(pid, nil, 0, nil)
-	after, _ := table.Children()
+	after, _ := table.Adopted()
 	if !slices.Contains(now, pid) || slices.Contains(before, pid) || slices.Contains(after, pid) {
-		t.Errorf("child %d: before %v, while it lived %v, after %v", pid, before, now, after)
+		t.Errorf("orphan %d: before %v, while it lived %v, after %v", pid, before, now, after)
 	}
 }
 

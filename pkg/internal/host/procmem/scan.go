@@ -181,27 +181,38 @@ func (t *Table) Find(pid int) (Proc, bool) {
 	return t.Procs[i], true
 }
 
-// Children are the direct children of this process, without a pass over /proc;
-// ok is false where the kernel does not tell (CONFIG_PROC_CHILDREN).
-func (t *Table) Children() (pids []int, ok bool) {
-	tasks, err := os.ReadDir(t.root() + "/self/task")
+// Adopted are the children of the first thread of this process. Where a process
+// ends, the kernel gives its children to the first thread that lives of the
+// subreaper above it (find_new_reaper of the kernel's exit.c), and the first
+// thread of a Go program lives as long as the program does. So all orphans that
+// became ours are there, and of what we started ourselves only what the first
+// thread forked: thousands of workers need not be read to see that nothing is
+// left of one. ok is false where the kernel does not tell (CONFIG_PROC_CHILDREN).
+func (t *Table) Adopted() (pids []int, ok bool) {
+	self := strconv.Itoa(os.Getpid())
+	fd, err := unix.Open(t.root()+"/self/task/"+self+"/children", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, false
 	}
-	for _, task := range tasks {
-		b, err := os.ReadFile(t.root() + "/self/task/" + task.Name() + "/children")
+	defer unix.Close(fd)
+	var text []byte
+	var block [4096]byte
+	for {
+		n, err := unix.Read(fd, block[:])
+		if err == unix.EINTR {
+			continue
+		}
 		if err != nil {
-			if _, gone := os.Stat(t.root() + "/self/task/" + task.Name()); gone != nil {
-				// The thread ended; its children went to another of ours, perhaps
-				// one that was read already.
-				return t.Children()
-			}
 			return nil, false
 		}
-		for _, f := range bytes.Fields(b) {
-			if pid, ok := number(f); ok {
-				pids = append(pids, pid)
-			}
+		if n == 0 {
+			break
+		}
+		text = append(text, block[:n]...)
+	}
+	for _, f := range bytes.Fields(text) {
+		if pid, ok := number(f); ok {
+			pids = append(pids, pid)
 		}
 	}
 	return pids, true

@@ -172,32 +172,44 @@ func (d *daemon) newHost(m spec.Manager) (*host.Host, error) {
 	case d.o.NoCgroup:
 		o.SampledBecause = "--no-cgroup was given"
 		return host.New(o)
-	case !d.service && !d.o.NoScope && d.o.CgroupRoot == "":
+	case d.o.CgroupRoot == "":
 		if _, err := host.FindRoot(search); errors.Is(err, host.ErrNotDelegated) {
-			d.askScope()
+			search.Given = d.askSystemd()
 		}
 	}
 	o.Cgroups = &search
 	return host.New(o)
 }
 
-// askScope asks systemd for a cgroup of our own, as a terminal has none to give.
-func (d *daemon) askScope() {
+// askSystemd asks systemd which cgroup is ours, where none is marked: a user's
+// manager marks none, and a terminal has none to give, so that a scope is made
+// for us. It is "" where there is none.
+func (d *daemon) askSystemd() string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	bus := systemd.SystemBus
 	if os.Geteuid() != 0 {
 		bus = systemd.UserBus
 	}
-	path, err := systemd.StartScope(ctx, fmt.Sprintf("workersd-%d.scope", os.Getpid()), bus)
+	var path string
+	var err error
+	switch {
+	case d.service:
+		path, err = systemd.Delegated(ctx, bus)
+	case d.o.NoScope:
+		return ""
+	default:
+		path, err = systemd.StartScope(ctx, fmt.Sprintf("workersd-%d.scope", os.Getpid()), bus)
+	}
 	switch {
 	case errors.Is(err, systemd.ErrNoSystemd):
-		d.log.Debug(fmt.Sprintf("no scope: %v", err))
+		d.log.Debug(fmt.Sprintf("no cgroup from systemd: %v", err))
 	case err != nil:
-		d.log.Warn(fmt.Sprintf("systemd gives no scope: %v", err))
+		d.log.Warn(fmt.Sprintf("no cgroup from systemd: %v", err))
 	default:
-		d.log.Info("in scope " + path)
+		d.log.Info("systemd gives us the cgroup " + path)
 	}
+	return path
 }
 
 func (d *daemon) sayEnforcement(l spec.List) {

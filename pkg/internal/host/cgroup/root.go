@@ -19,6 +19,9 @@ const managerLeaf = "manager"
 type Search struct {
 	Proc     string // "/proc"
 	Override string // --cgroup-root: the operator's word goes before our own finding
+	// Given is a cgroup, as /proc/PID/cgroup writes it, of which systemd itself
+	// says that it is ours: a user's manager marks none with an attribute.
+	Given string
 	// Delegated reports whether a directory carries user.delegate=1.
 	Delegated func(dir string) bool
 }
@@ -61,6 +64,10 @@ func (s Search) Find() (Root, error) {
 		return Root{Path: path, Rel: rel, Own: in.own, How: how}, nil
 	}
 	own, parent := in.own, filepath.Dir(in.own)
+	ours := func(dir string) bool {
+		rel, ok := in.kernel(dir)
+		return s.Delegated(dir) || s.Given != "" && ok && rel == s.Given
+	}
 	switch {
 	case s.Override != "":
 		root := filepath.Clean(s.Override)
@@ -72,9 +79,9 @@ func (s Search) Find() (Root, error) {
 			return Root{}, fmt.Errorf("%s is no absolute path of a directory", root)
 		}
 		return at(root, "--cgroup-root")
-	case s.Delegated(own):
+	case ours(own):
 		return at(own, "delegated by systemd")
-	case filepath.Base(own) == managerLeaf && s.Delegated(parent):
+	case filepath.Base(own) == managerLeaf && ours(parent):
 		return at(parent, "delegated by systemd")
 	}
 	return Root{}, fmt.Errorf("%w: %s has no user.delegate=1 (the unit needs Delegate=)", ErrNotDelegated, own)

@@ -59,6 +59,20 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// What systemd says is ours needs no mark, in its root and in our leaf of it;
+// what is above it does.
+func TestFindGiven(t *testing.T) {
+	for dir, found := range map[string]bool{"service": true, "service-moved": true, "login": false} {
+		root, err := Search{Proc: "testdata/" + dir, Given: "/system.slice/workersd.service", Delegated: func(string) bool { return false }}.Find()
+		if found && (err != nil || root.Path != service || root.How != "delegated by systemd") {
+			t.Errorf("%s: %+v (%v)", dir, root, err)
+		}
+		if !found && !errors.Is(err, ErrNotDelegated) {
+			t.Errorf("%s: %+v (%v)", dir, root, err)
+		}
+	}
+}
+
 func TestFindOverride(t *testing.T) {
 	dir := t.TempDir()
 	proc := procOf(t, "/system.slice/shell", "/", dir)

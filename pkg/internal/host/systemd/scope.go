@@ -58,6 +58,35 @@ func StartScope(ctx context.Context, unit string, bus Bus) (string, error) {
 	return ownCgroup("/proc/self/cgroup", unit)
 }
 
+// Delegated asks the service manager for the cgroup of the unit that this
+// process is in ("/user.slice/…/NAME.service"). It is an error if the unit has
+// no Delegate=. The system's manager marks such a cgroup with an extended
+// attribute, a user's does not.
+func Delegated(ctx context.Context, bus Bus) (string, error) {
+	conn, err := connectSystemd(ctx, bus)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	unit, err := conn.GetUnitNameByPID(ctx, uint32(os.Getpid()))
+	if err != nil {
+		return "", fmt.Errorf("systemd does not know which unit we are in: %w", err)
+	}
+	kind := "Service"
+	if strings.HasSuffix(unit, ".scope") {
+		kind = "Scope"
+	}
+	properties, err := conn.GetUnitTypePropertiesContext(ctx, unit, kind)
+	if err != nil {
+		return "", fmt.Errorf("systemd does not tell about %s: %w", unit, err)
+	}
+	cgroup, _ := properties["ControlGroup"].(string)
+	if is, _ := properties["Delegate"].(bool); !is || cgroup == "" {
+		return "", fmt.Errorf("%s has no Delegate=", unit)
+	}
+	return cgroup, nil
+}
+
 // connectSystemd uses systemd's private socket, which needs no D-Bus daemon and
 // is what systemctl uses, and falls back to the bus.
 func connectSystemd(ctx context.Context, bus Bus) (*dbus.Conn, error) {

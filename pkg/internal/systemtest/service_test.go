@@ -52,7 +52,8 @@ func newService(t *testing.T, list string, dropIns ...string) *service {
 		}
 		nothingLeft(t)
 		if t.Failed() {
-			t.Logf("the journal of %s:\n%s", unit, s.journal("-o", "short-monotonic"))
+			lines := strings.Split(s.journal("-o", "short-monotonic"), "\n")
+			t.Logf("the journal of %s:\n%s", unit, strings.Join(lines[max(0, len(lines)-200):], "\n"))
 		}
 		exec.Command("systemctl", "reset-failed", unit).Run()
 		os.RemoveAll(dropInDir)

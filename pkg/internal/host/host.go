@@ -294,8 +294,11 @@ func (h *Host) Kill(id lifecycle.ProcessID) {
 		}
 		p.hold().kill()
 		p.mu.Lock()
-		ended := p.ended
+		ended, pid := p.ended, p.pid
 		p.mu.Unlock()
+		if pid != 0 { // somebody may have moved it out of its cgroup
+			h.table.Signal(pid, syscall.SIGKILL)
+		}
 		if ended {
 			p.hold().tellEmpty()
 		}

@@ -127,3 +127,40 @@ func watches(t *testing.T) (fd string, n int) {
 	}
 	return fd, n
 }
+
+// With armed tripwires the kernel watches: the manager reads each worker once a
+// minute, and nothing else.
+func TestIdle(t *testing.T) {
+	const n = 200
+	m := manage(t, fmt.Sprintf(`
+[worker.idle]
+command = ["/bin/sleep", "100000"]
+replicas = %d
+`, n))
+	// The first look at each is a second after its start.
+	eventually(t, "all are up for a while", func() bool {
+		s, err := m.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range s.Workers {
+			if w.State != "up" || s.Manager.Now.Sub(w.Started) < 5*time.Second {
+				return false
+			}
+		}
+		return len(s.Workers) == n
+	})
+	pid := fmt.Sprint(m.pid())
+	m.Close()
+	figures := func() (reads, cpu int64) {
+		reads = flat(t, strings.ReplaceAll(read(t, "/proc", pid, "io"), ":", ""), "syscr")
+		return reads, flat(t, read(t, m.root(), "manager/cpu.stat"), "usage_usec")
+	}
+	reads, cpu := figures()
+	time.Sleep(30 * time.Second) // the time that is measured
+	reads2, cpu2 := figures()
+	within(t, "reads in 30 s", reads2-reads, 0, n+50)
+	tasks, _ := os.ReadDir("/proc/" + pid + "/task")
+	within(t, "threads", int64(len(tasks)), 1, 20)
+	t.Logf("%d idle workers for 30 s: %d reads, %.1f ms CPU (emulated), %d threads", n, reads2-reads, float64(cpu2-cpu)/1000, len(tasks))
+}

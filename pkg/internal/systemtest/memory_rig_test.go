@@ -27,7 +27,7 @@ type manager struct {
 	unit  string // without .service
 	dir   string // of the worker list and the reports
 	since string // for journalctl: units of this name may have run before
-	// patience is how long a worker may take until it says something.
+	// patience is how long a worker may take until it says something, or ends.
 	patience time.Duration
 	*client.Client
 }
@@ -134,7 +134,7 @@ func (m *manager) worker(name string) client.Worker {
 // record waits for a record of a worker's process.
 func (m *manager) record(worker string, generation uint64, kind event.Kind) client.Record {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(m.t.Context(), m.patience)
 	defer cancel()
 	var found client.Record
 	enough := errors.New("enough")

@@ -157,7 +157,8 @@ func find(t *testing.T, text, prefix string) string {
 func TestForeignHands(t *testing.T) {
 	m := manage(t, `
 [worker.moved]
-command = ["HOG", "-report=DIR/moved", "idle"]
+command = ["HOG", "-report=DIR/moved", "-ignore-term", "idle"]
+stop_timeout = "1s"
 [worker.bystander]
 command = ["HOG", "-report=DIR/bystander", "idle"]
 [worker.readonly]
@@ -170,7 +171,8 @@ restart_delay_max = "100ms"
 `)
 	bystander := m.worker("bystander")
 
-	// A process is moved out, and its leaf is removed.
+	// A process is moved out, and its leaf is removed. It does not listen, and
+	// has to be killed where it is.
 	m.said("moved", 1, "start")
 	pid := m.worker("moved").PID
 	if err := os.WriteFile("/sys/fs/cgroup/cgroup.procs", fmt.Append(nil, pid), 0); err != nil {

@@ -3,6 +3,7 @@ package systemtest
 import (
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/workersd/workersd/pkg/internal/event"
 )
@@ -71,6 +72,7 @@ soft_memory_limit = "none"
 hard_memory_limit = "none"
 restart = "never"
 `)
+	m.patience = 10 * time.Minute // the guest thrashes before it gives up
 	m.gone("hog", 1, event.HostMemory)
 }
 

@@ -173,8 +173,11 @@ func (l *Leaf) Kill() error {
 		return nil
 	}
 	err := writeAt(l.dir, "cgroup.kill", "1")
-	if !errors.Is(err, unix.ENOENT) || l.empty() {
+	if !errors.Is(err, unix.ENOENT) {
 		return err
+	}
+	if l.empty() {
+		return nil // somebody removed it
 	}
 	// Before Linux 5.14: one by one, until no new ones appear.
 	for range 100 {

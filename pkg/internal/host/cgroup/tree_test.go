@@ -386,7 +386,7 @@ func TestVanished(t *testing.T) {
 	if got := <-f.emptied; got != l {
 		t.Errorf("%v", got)
 	}
-	if err := l.Kill(); err == nil || !strings.Contains(err.Error(), "cgroup.kill") {
+	if err := l.Kill(); err != nil {
 		t.Errorf("kill: %v", err)
 	}
 	if ev := l.Evidence(); ev.OOM != lifecycle.NoOOM {

@@ -128,7 +128,9 @@ func fleet() client.Status {
 		Workers: []client.Worker{
 			{Name: "queue@10.0.0.1,mail", Entry: "queue", State: "up", Wanted: true, PID: 4712, Generation: 17, Started: ago(5*time.Minute + 10*time.Second), Since: ago(5 * time.Minute), Executions: 117, Failed: 2, Reports: true,
 				Running: []client.Execution{{ID: "job-7", Age: 1200 * time.Millisecond}}, Memory: 12*mib + 300<<10, SoftMemory: 200 * mib, HardMemory: 300 * mib, Enforcement: "sampled", Restarts: 16, LastReason: "max_requests", StatusText: "reads \x1b[31mmail"},
-			{Name: "queue@10.0.0.2,mail", Entry: "queue", State: "starting", Wanted: true, PID: 10123, Generation: 4, Started: ago(200 * time.Millisecond), Since: ago(200 * time.Millisecond), Memory: 1 * mib, SoftMemory: 200 * mib, HardMemory: 300 * mib, Restarts: 3, LastReason: "soft_memory"},
+			{Name: "queue@10.0.0.2,mail", Entry: "queue", State: "starting", Wanted: true, PID: 10123, Generation: 4, Started: ago(200 * time.Millisecond), Since: ago(200 * time.Millisecond), Memory: 1 * mib, SoftMemory: 200 * mib, HardMemory: 300 * mib, Restarts: 3, LastReason: "soft_memory",
+				Statistics: &client.Statistics{MemoryPeak: 2 * mib, MemoryStat: map[string]int64{"anon": 900 << 10, "file": 50 << 10, "shmem": 4 << 10, "slab": 30 << 10}, MemoryEvents: map[string]int64{"high": 3, "max": 0}, SwapLimit: 10 * mib,
+					CPU: 1234567890, Throttled: 5 * time.Millisecond, Pids: 7, PidsLimit: 64, IORead: 3 * mib, IOWritten: 1 << 10, MemoryPressure: 12.4}},
 			{Name: "fails", Entry: "fails", State: "backoff", Wanted: true, Generation: 90, Since: ago(time.Second), NextStart: now.Add(12 * time.Second), Memory: -1, SoftMemory: -1, HardMemory: -1, Restarts: 89, Failures: 89, LastReason: "crashed"},
 			{Name: "held#1", Entry: "held", State: "down", Generation: 1, Since: ago(time.Hour), OperatorStop: true, Memory: -1, SoftMemory: 200 * mib, HardMemory: 300 * mib, LastReason: "stopped"},
 			{Name: "old", Entry: "old", State: "stopping", PID: 800, Generation: 2, Started: ago(72 * time.Hour), Since: ago(time.Minute), Removed: true, Executions: 1, Reports: true, Memory: 3 << 30, SoftMemory: 4 << 30, HardMemory: -1},
@@ -158,8 +160,9 @@ func ends() []client.Record {
 	rs[5].Execution, rs[5].ExecutionAge = "job-9", 2*time.Second
 	rs[5].PostMortem = &event.PostMortem{
 		Peak: 300 * mib, Swap: 2 * mib, Stat: map[string]int64{"anon": 280 * mib, "file": 15 * mib, "kernel": 1 * mib},
-		Procs: []event.PostMortemProc{{PID: 4006, RSS: 250 * mib, Command: "/usr/bin/python3 listen.py"}, {PID: 4010, PPID: 4006, RSS: 30 * mib, Command: "convert \x1b[2J"}},
-		Note:  "sampled: resident memory of the tree, seen at intervals",
+		Procs:    []event.PostMortemProc{{PID: 4006, RSS: 250 * mib, Command: "/usr/bin/python3 listen.py"}, {PID: 4010, PPID: 4006, RSS: 30 * mib, Command: "convert \x1b[2J"}},
+		PidsPeak: 9, Pressure: "some avg10=3.00 avg60=0.50 avg300=0.10 total=1234; full avg10=2.00 avg60=0.40 avg300=0.10 total=1000",
+		Note: "sampled: resident memory of the tree, seen at intervals",
 	}
 	rs[7].Executions = 1000
 	late := gone(time.Minute, 9, event.Timeout, "execution job-8 outlived its timeout, after 5.001s; exit 1", "exit 1")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -62,6 +63,9 @@ func (a *app) printWorker(w client.Worker) {
 		line("running", "execution %s for %s", e.ID, age(e.Age))
 	}
 	line("memory", "%s; soft limit %v, hard limit %v (enforcement: %s)", used(w), spec.Bytes(w.SoftMemory), spec.Bytes(w.HardMemory), w.Enforcement)
+	if w.Statistics != nil {
+		statistics(w.Statistics, line)
+	}
 	last := "nothing has ended yet"
 	if w.LastReason != "" {
 		last = "last reason " + w.LastReason
@@ -79,6 +83,26 @@ func (a *app) printWorker(w client.Worker) {
 	for _, k := range slices.Sorted(maps.Keys(w.Keys)) {
 		line("  "+k, "%s", w.Keys[k])
 	}
+}
+
+// statistics are what the kernel knows of the worker's cgroup.
+func statistics(s *client.Statistics, line func(name, format string, args ...any)) {
+	bytes := func(n int64) spec.Bytes { return spec.Bytes(n) }
+	of := func(limit int64, text string) string {
+		if limit < 0 {
+			return ""
+		}
+		return " of " + text
+	}
+	stat := s.MemoryStat
+	line("memory is", "anon %v, file %v, shmem %v, slab %v, swap %v%s", bytes(stat["anon"]), bytes(stat["file"]),
+		bytes(stat["shmem"]), bytes(stat["slab"]), bytes(s.Swap), of(s.SwapLimit, bytes(s.SwapLimit).String()))
+	line("memory peak", "%v", bytes(s.MemoryPeak))
+	line("limits reached", "soft (high) %d, hard (max) %d, oom %d times", s.MemoryEvents["high"], s.MemoryEvents["max"], s.MemoryEvents["oom"])
+	line("pressure", "memory %.0f %%, io %.0f %% of the last 10s", s.MemoryPressure, s.IOPressure)
+	line("cpu", "%v used, %v throttled", s.CPU.Round(time.Millisecond), s.Throttled.Round(time.Millisecond))
+	line("pids", "%d%s", s.Pids, of(s.PidsLimit, fmt.Sprint(s.PidsLimit)))
+	line("io", "%v read, %v written", bytes(s.IORead), bytes(s.IOWritten))
 }
 
 func wanted(w client.Worker) string {

@@ -201,6 +201,12 @@ func postMortem(p *event.PostMortem, say func(string, ...any)) {
 	case parts != nil:
 		say("memory: at the end %s", strings.Join(parts, ", "))
 	}
+	if p.PidsPeak > 0 {
+		say("pids: at most %d processes and threads", p.PidsPeak)
+	}
+	if p.Pressure != "" {
+		say("pressure: %s", p.Pressure)
+	}
 	if len(p.Procs) > 0 {
 		say("its processes, as last seen:")
 		for _, proc := range p.Procs {

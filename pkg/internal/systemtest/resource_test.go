@@ -234,7 +234,7 @@ func TestShow(t *testing.T) {
 	m := manage(t, limits)
 	m.said("w", 1, "full")
 	show := m.ctl("show", "w")
-	for _, want := range []string{"anon", "cpu", "pids", "peak"} {
+	for _, want := range []string{"anon ", "cpu ", "pids ", "memory peak ", "limits reached ", "pressure ", "io "} {
 		if !strings.Contains(show, want) {
 			t.Errorf("no %q in what workersctl show prints:\n%s", want, show)
 		}

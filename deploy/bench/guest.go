@@ -80,7 +80,7 @@ func (b *bench) soft(c contender) error {
 	return nil
 }
 
-// growUntilTold is the growing worker. It sees itself pass the limit by its own
+// growUntilTold is the growing worker; it returns only what went wrong. It sees itself pass the limit by its own
 // memory.current, and appends to the report: milliseconds from there to the
 // signal, KiB above the limit then.
 func growUntilTold(report string) error {

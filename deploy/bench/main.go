@@ -38,10 +38,7 @@ func main() {
 			copyFloor(os.Args[3:], os.Args[2])
 			return
 		case "grow":
-			if err := growUntilTold(os.Args[2]); err != nil {
-				fatal("%v", err)
-			}
-			return
+			fatal("%v", growUntilTold(os.Args[2]))
 		}
 	}
 	b := &bench{r: results{}}

@@ -28,6 +28,9 @@ func TestEveryListIsAccepted(t *testing.T) {
 		t.Fatalf("lists %v, %v", lists, err)
 	}
 	for _, list := range lists {
+		if filepath.Base(list) == "reference.toml" {
+			continue // all of it is commented out; pkg/internal/config compares it with the keys
+		}
 		if out, err := programtest.Command("workersctl", "check", list).CombinedOutput(); err != nil {
 			t.Errorf("workersctl check %s: %v\n%s", list, err, out)
 		}

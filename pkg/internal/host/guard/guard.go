@@ -22,8 +22,9 @@ const (
 	linkFD = 3
 )
 
-// defaultGrace is for processes that the manager could not tell us about.
-const defaultGrace = 10 * time.Second
+// dieTime is what a process may take to die of SIGKILL. One that does not is
+// uninterruptible, and must not keep the terminal.
+const dieTime = 10 * time.Second
 
 // Guarded reports whether this process is a manager below its guard.
 func Guarded() bool { return os.Getenv(envPID) == strconv.Itoa(os.Getppid()) }
@@ -66,21 +67,7 @@ func Run(argv []string) (code int) {
 	}
 	told := newTold()
 	go told.read(r)
-	go func() {
-		for s := range sigs {
-			unix.Kill(pid, s.(syscall.Signal))
-		}
-	}()
-	var ws unix.WaitStatus
-	for {
-		got, err := unix.Wait4(-1, &ws, 0, nil)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || got == pid {
-			break
-		}
-	}
+	ws := attend(pid, sigs)
 	if ws.Exited() {
 		code = ws.ExitStatus()
 	} else {
@@ -88,57 +75,142 @@ func Run(argv []string) (code int) {
 		fmt.Fprintf(os.Stderr, "workersd: the manager was ended by %v; its workers are ended now\n", lifecycle.Status{Signal: sig(ws)})
 	}
 	told.wait()
-	told.endAll()
+	told.endAll(sigs)
 	return code
 }
 
-// endAll ends all our descendants: the stop signal of each, its grace, SIGKILL.
-func (t *told) endAll() {
-	var table procmem.Table
-	asked := map[procmem.Proc]time.Time{} // to its last moment
+// attend hands signals on to the manager until it has ended.
+func attend(pid int, sigs <-chan os.Signal) (ws unix.WaitStatus) {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case s := <-sigs:
+				unix.Kill(pid, s.(syscall.Signal))
+			case <-stop:
+				return
+			}
+		}
+	}()
 	for {
-		for { // what has ended needs no more
-			if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != nil || pid <= 0 {
-				break
-			}
+		// First without reaping it: until nobody signals it any more its pid must
+		// not become another's.
+		var si unix.Siginfo
+		err := unix.Waitid(unix.P_PID, pid, &si, unix.WEXITED|unix.WNOWAIT, nil)
+		if err != unix.EINTR {
+			break
 		}
-		if table.Scan() != nil {
-			return
+	}
+	close(stop)
+	<-stopped
+	for {
+		if _, err := unix.Wait4(pid, &ws, 0, nil); err != unix.EINTR {
+			return ws
 		}
-		left := descendants(&table, os.Getpid())
-		if len(left) == 0 {
-			return
-		}
-		for _, p := range left {
-			key := procmem.Proc{PID: p.PID, Start: p.Start}
-			last, ok := asked[key]
-			switch {
-			case !ok:
-				how := t.how(p)
-				asked[key] = time.Now().Add(how.grace)
-				// Only a main process is asked; the rest of its tree follows it.
-				if how.main {
-					unix.Kill(p.PID, how.sig)
-				}
-			case time.Now().After(last) || t.over(p, asked):
-				unix.Kill(p.PID, unix.SIGKILL)
-			}
-		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// over reports whether the main process that p belongs to is gone already.
-func (t *told) over(p procmem.Proc, asked map[procmem.Proc]time.Time) bool {
-	how := t.how(p)
-	if how.main {
-		return false
+// endAll ends all our descendants: the stop signal of each main process, its
+// grace, SIGKILL; then what the main processes left. A signal to us means at
+// once.
+func (t *told) endAll(sigs <-chan os.Signal) {
+	var table procmem.Table
+	asked := map[procmem.Proc]time.Time{} // to its last moment
+	var killed map[procmem.Proc]time.Time // when it was killed first
+	atOnce := false
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if table.Scan() != nil {
+			return
+		}
+		reap() // after the look: what has ended by then has become ours by now
+		left := descendants(&table, os.Getpid())
+		due := t.due(&table, left, asked, atOnce)
+		for _, p := range due {
+			table.Signal(p, unix.SIGKILL)
+		}
+		if killed = since(killed, due); len(left) == 0 || len(killed) == len(left) && stuck(killed) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case s := <-sigs:
+			atOnce = atOnce || s == syscall.SIGINT || s == syscall.SIGTERM || s == syscall.SIGQUIT
+		}
 	}
-	main, known := t.mainOf(p)
-	if !known {
-		return true // nobody's grace
+}
+
+// reap takes what has ended.
+func reap() {
+	for {
+		if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != unix.EINTR && (err != nil || pid <= 0) {
+			return
+		}
 	}
-	return unix.Kill(main, 0) != nil
+}
+
+// due asks the main processes that were not asked yet, and returns what is to
+// be killed: main processes whose grace is over, and what stands without one.
+func (t *told) due(table *procmem.Table, left []procmem.Proc, asked map[procmem.Proc]time.Time, atOnce bool) (due []procmem.Proc) {
+	living := map[int]bool{}
+	for _, p := range left {
+		if _, ok := t.main(p.PID); ok {
+			living[p.PID] = true
+		}
+	}
+	for _, p := range left {
+		how, main := t.main(p.PID)
+		if !main {
+			// It helps a main process to its end, perhaps one that cannot be told
+			// because it made a session of its own.
+			of := living[p.Session]
+			if _, known := t.main(p.Session); !known {
+				of = len(living) > 0
+			}
+			if !of || atOnce {
+				due = append(due, p)
+			}
+			continue
+		}
+		key := procmem.Proc{PID: p.PID, Start: p.Start}
+		last, ok := asked[key]
+		switch {
+		case atOnce || ok && time.Now().After(last):
+			due = append(due, p)
+		case !ok:
+			asked[key] = time.Now().Add(how.grace)
+			table.Signal(p, how.sig)
+		}
+	}
+	return due
+}
+
+// since keeps when each process was killed first.
+func since(before map[procmem.Proc]time.Time, due []procmem.Proc) map[procmem.Proc]time.Time {
+	now := make(map[procmem.Proc]time.Time, len(due))
+	for _, p := range due {
+		key := procmem.Proc{PID: p.PID, Start: p.Start}
+		now[key] = time.Now()
+		if t, ok := before[key]; ok {
+			now[key] = t
+		}
+	}
+	return now
+}
+
+// stuck reports whether none of them will die, and says so.
+func stuck(killed map[procmem.Proc]time.Time) bool {
+	for _, t := range killed {
+		if time.Since(t) < dieTime {
+			return false
+		}
+	}
+	for p := range killed {
+		fmt.Fprintf(os.Stderr, "workersd: process %d does not die of SIGKILL (it waits for a disk or a device); it is left\n", p.PID)
+	}
+	return true
 }
 
 // descendants are all processes below root that live.

@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/workersd/workersd/pkg/internal/host/procmem"
 	"github.com/workersd/workersd/pkg/spec"
 )
 
@@ -19,8 +18,8 @@ func sig(ws unix.WaitStatus) spec.Signal { return spec.Signal(ws.Signal()) }
 
 // Link is the manager's end of the line to its guard. A nil Link says nothing.
 type Link struct {
-	mu   sync.Mutex // a line is written as one
-	pipe *os.File
+	mu sync.Mutex // keeps the order of lines
+	fd int
 }
 
 // Attach finds the guard of this process; nil where there is none. From then on
@@ -31,12 +30,18 @@ func Attach() *Link {
 	}
 	os.Unsetenv(envPID)
 	unix.CloseOnExec(linkFD)
+	unix.SetNonblock(linkFD, true)
+	parent := os.Getppid()
 	unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0)
-	return &Link{pipe: os.NewFile(linkFD, "guard")}
+	if os.Getppid() != parent { // it died before we asked
+		unix.Kill(os.Getpid(), unix.SIGTERM)
+	}
+	return &Link{fd: linkFD}
 }
 
 // Started tells how a worker's main process wants to be ended. The pipe holds
-// thousands of lines, and the guard does nothing but read it.
+// thousands of lines, and the guard does nothing but read it. If it is stopped
+// (Ctrl-Z) and the pipe full, a line is dropped: no start waits for it.
 func (l *Link) Started(pid int, stop spec.Signal, grace time.Duration) {
 	l.say(fmt.Sprintf("%d %d %d\n", pid, int(stop), grace))
 }
@@ -50,12 +55,11 @@ func (l *Link) say(line string) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pipe.WriteString(line) // a guard that is gone has sent SIGTERM
+	unix.Write(l.fd, []byte(line)) // a guard that is gone has sent SIGTERM
 }
 
 // how is what the manager told about a main process.
 type how struct {
-	main  bool
 	sig   syscall.Signal
 	grace time.Duration
 }
@@ -83,7 +87,7 @@ func (t *told) read(r *os.File) {
 		if sig == 0 {
 			delete(t.mains, pid)
 		} else {
-			t.mains[pid] = how{true, syscall.Signal(sig), grace}
+			t.mains[pid] = how{syscall.Signal(sig), grace}
 		}
 		t.mu.Unlock()
 	}
@@ -96,25 +100,10 @@ func (t *told) wait() {
 	}
 }
 
-// how is what to do with a process: a main process is asked to leave; the rest
-// of its tree gets the same grace.
-func (t *told) how(p procmem.Proc) how {
+// main is how to end the main process pid, if it is one.
+func (t *told) main(pid int) (how, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if h, ok := t.mains[p.PID]; ok {
-		return h
-	}
-	if h, ok := t.mains[p.Session]; ok {
-		h.main = false
-		return h
-	}
-	return how{false, syscall.SIGTERM, defaultGrace}
-}
-
-// mainOf is the main process of the session that p is in.
-func (t *told) mainOf(p procmem.Proc) (int, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	_, ok := t.mains[p.Session]
-	return p.Session, ok
+	h, ok := t.mains[pid]
+	return h, ok
 }

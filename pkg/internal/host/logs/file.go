@@ -51,6 +51,7 @@ type file struct {
 	midLine bool      // the last byte is not a line end
 	checked time.Time // when it was last compared with its path
 	stay    time.Time // no rotation before: the last one failed
+	stays   bool      // and that was said
 
 	failing  bool
 	lost     int64
@@ -164,10 +165,7 @@ func (f *file) write(b []byte) {
 		}
 		n := f.room(b)
 		if n == 0 {
-			if err := f.rotate(); err != nil {
-				f.stay = f.now().Add(10 * checkEvery)
-				f.problem(f.worker, fmt.Errorf("%w: it is not rotated and grows", err))
-			}
+			f.rotated(f.rotate())
 			continue
 		}
 		k, err := f.h.Write(b[:n])
@@ -242,12 +240,23 @@ func (f *file) room(b []byte) int {
 	return 0
 }
 
+// rotated says once that the file cannot be rotated, until it can be again.
+func (f *file) rotated(err error) {
+	if err != nil {
+		f.stay = f.now().Add(10 * checkEvery)
+		if !f.stays {
+			f.problem(f.worker, fmt.Errorf("%w: it is not rotated and grows", err))
+		}
+	}
+	f.stays = err != nil
+}
+
 // rotate moves path to path.1, path.1 to path.2 and so on, and begins anew.
 func (f *file) rotate() error {
 	f.close()
 	err := shift(f.path, int(f.backups.Load()))
 	if e := f.reopen(); e != nil {
-		return e
+		f.close() // the next write tries it again, and says what is wrong
 	}
 	if err != nil {
 		return fmt.Errorf("log file %s: %w", f.path, err)

@@ -27,8 +27,8 @@ type journal struct {
 	unit   string
 	most   int
 
-	mu      sync.Mutex // guards what follows
-	own     map[string]bool
+	mu      sync.Mutex     // guards what follows
+	own     map[string]int // processes by worker, of those that have streams of their own
 	shared  map[string]int // by entry: a stream that is kept open
 	failing bool
 	told    bool // that streams are shared
@@ -38,13 +38,15 @@ func newJournal(socket, unit string) journal {
 	if socket == "" {
 		socket = defaultJournalSocket
 	}
-	return journal{socket: socket, unit: unit, most: maxStreams, own: map[string]bool{}, shared: map[string]int{}}
+	return journal{socket: socket, unit: unit, most: maxStreams, own: map[string]int{}, shared: map[string]int{}}
 }
 
 func (j *journal) forget(worker string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	delete(j.own, worker)
+	if j.own[worker]--; j.own[worker] <= 0 { // below nothing: it shared one
+		delete(j.own, worker)
+	}
 }
 
 func (j *journal) close() {
@@ -65,7 +67,7 @@ func (h *Hub) openJournal(w *spec.Worker) (Output, error) {
 	name := w.Name
 	var fd int
 	var err error
-	if share := !j.own[w.Name] && len(j.own) >= j.most; share {
+	if share := j.own[w.Name] == 0 && len(j.own) >= j.most; share {
 		name = w.Entry
 		fd, err = j.sharedStream(w.Entry)
 		if err == nil && !j.told {
@@ -73,7 +75,7 @@ func (h *Hub) openJournal(w *spec.Worker) (Output, error) {
 			h.options.Problem(w.Name, fmt.Errorf("journal: %d workers have a stream of their own, and journald takes 4096 from the whole machine: from here on the workers of an entry share one (journalctl -t %s)", j.most, w.Entry))
 		}
 	} else if fd, err = j.connect(w.Name); err == nil {
-		j.own[w.Name] = true
+		j.own[w.Name]++
 	}
 	if err != nil {
 		if !j.failing {

@@ -1,0 +1,172 @@
+package logs
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// journald stands for the real one: it takes streams and reads them.
+type journald struct {
+	path string
+	l    net.Listener
+	wg   sync.WaitGroup
+
+	mu      sync.Mutex
+	streams []string // the whole text of each, once it has ended
+	open    int
+}
+
+func newJournald(t *testing.T) *journald {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "w")
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := &journald{path: filepath.Join(dir, "stdout")}
+	if j.l, err = net.Listen("unix", j.path); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := j.l.Accept()
+			if err != nil {
+				return
+			}
+			j.mu.Lock()
+			j.open++
+			j.mu.Unlock()
+			j.wg.Go(func() {
+				b, _ := io.ReadAll(bufio.NewReader(c))
+				c.Close()
+				j.mu.Lock()
+				defer j.mu.Unlock()
+				j.streams = append(j.streams, string(b))
+				j.open--
+			})
+		}
+	}()
+	t.Cleanup(func() {
+		j.l.Close()
+		j.wg.Wait()
+		os.RemoveAll(dir)
+	})
+	return j
+}
+
+// all waits until n streams have ended.
+func (j *journald) all(t *testing.T, n int) []string {
+	t.Helper()
+	until(t, fmt.Sprintf("%d streams have ended", n), func() bool { j.mu.Lock(); defer j.mu.Unlock(); return len(j.streams) >= n })
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return append([]string(nil), j.streams...)
+}
+
+// The header is that of sd_journal_stream_fd(3); behind it is what the worker
+// writes, with calls that wait.
+func TestJournalStream(t *testing.T) {
+	j := newJournald(t)
+	var told problems
+	h := begin(t, Options{Auto: Journal, JournalSocket: j.path, Unit: "workersd.service", Problem: told.tell})
+	o := open(t, h, worker("queue@a", ""))
+	if o.Target != Journal || o.Identifier != "queue@a" || o.Stdout != o.Stderr {
+		t.Errorf("%+v", o)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(o.Stdout.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("JOURNAL_STREAM=%d:%d", st.Dev, st.Ino); len(o.Env) != 1 || o.Env[0] != want {
+		t.Errorf("environment %q, want %s", o.Env, want)
+	}
+	if flags, err := unix.FcntlInt(o.Stdout.Fd(), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
+		t.Errorf("the worker's writes do not wait: flags %x, %v", flags, err)
+	}
+	write(t, o.Stdout, "<3>bad\nno end")
+	o.Close()
+	if got, want := j.all(t, 1)[0], "queue@a\nworkersd.service\n6\n1\n0\n0\n0\n<3>bad\nno end"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if len(told.all()) != 0 {
+		t.Errorf("told %q", told.all())
+	}
+}
+
+// Past the limit the workers of an entry share a stream; it is said once, places
+// are given back, and nothing is kept of a worker that is gone.
+func TestJournalStreamsAreShared(t *testing.T) {
+	j := newJournald(t)
+	var told problems
+	h := begin(t, Options{Auto: Journal, JournalSocket: j.path, Problem: told.tell})
+	h.journal.most = 3
+	id := func(name string) string {
+		o := open(t, h, worker(name, ""))
+		defer o.Close()
+		write(t, o.Stdout, name+"\n")
+		return o.Identifier
+	}
+	for i, want := range []string{"q@0", "q@1", "q@2", "q", "q"} {
+		if got := id(fmt.Sprint("q@", i)); got != want {
+			t.Errorf("worker %d writes as %s, want %s", i, got, want)
+		}
+	}
+	if got := id("q@1"); got != "q@1" { // its next process, beside the old one
+		t.Errorf("it had a stream of its own, and now writes as %s", got)
+	}
+	if said := told.all(); len(said) != 1 || !strings.Contains(said[0], "3 workers have a stream of their own") {
+		t.Errorf("told %q", said)
+	}
+	h.Forget("q@1")
+	if got := id("q@4"); got != "q" {
+		t.Errorf("one process of q@1 is left, and yet q@4 writes as %s", got)
+	}
+	h.Forget("q@4")
+	h.Forget("q@1")
+	if got := id("q@3"); got != "q@3" {
+		t.Errorf("a place is free, and yet it writes as %s", got)
+	}
+	for _, w := range []string{"q@0", "q@2", "q@3", "never"} {
+		h.Forget(w)
+	}
+	if n := len(h.journal.own); n != 0 {
+		t.Errorf("%d workers are remembered", n)
+	}
+	finish(t, h)
+	n := 0
+	for _, s := range j.all(t, 6) {
+		n += strings.Count(s, "\nq@")
+	}
+	if n != 8 {
+		t.Errorf("%d lines arrived, want 8", n)
+	}
+}
+
+// A journald that was started again is found again, by shared streams too.
+func TestJournaldStartedAgain(t *testing.T) {
+	j := newJournald(t)
+	var told problems
+	h := begin(t, Options{Auto: Journal, JournalSocket: j.path, Problem: told.tell})
+	h.journal.most = 0
+	open(t, h, worker("q@1", "")).Close()
+	h.journal.mu.Lock()
+	fd := h.journal.shared["q"]
+	h.journal.mu.Unlock()
+	unix.Shutdown(fd, unix.SHUT_WR)
+	j.all(t, 1)
+	o := open(t, h, worker("q@2", ""))
+	write(t, o.Stdout, "heard\n")
+	o.Close()
+	finish(t, h)
+	if all := j.all(t, 2); !strings.HasSuffix(all[1], "\nheard\n") {
+		t.Errorf("streams %q", all)
+	}
+}

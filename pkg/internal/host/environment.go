@@ -3,6 +3,7 @@ package host
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -31,7 +32,8 @@ var instance = func() string {
 // that end in _ are prefixes.
 var forManager = []string{
 	"NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_", "MEMORY_PRESSURE_", "JOURNAL_STREAM", "FDSTORE",
-	"WORKERSD_", "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CONFIGURATION_DIRECTORY", "SYSTEMD_EXEC_PID", "MAINPID", "MANAGERPID",
+	"WORKERSD_", "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY",
+	"CONFIGURATION_DIRECTORY", "CREDENTIALS_DIRECTORY", "SYSTEMD_EXEC_PID", "MAINPID", "MANAGERPID",
 }
 
 func meantForManager(name string) bool {
@@ -66,12 +68,9 @@ func (e environment) build() []string {
 	if u := e.user; u != nil {
 		b.add("USER", u.Name)
 		b.add("LOGNAME", u.Name)
-		if u.Home != "" {
-			b.add("HOME", u.Home)
-		}
-		if u.Shell != "" {
-			b.add("SHELL", u.Shell)
-		}
+		// A number that nobody has must not get ours.
+		b.add("HOME", cmp.Or(u.Home, "/"))
+		b.add("SHELL", cmp.Or(u.Shell, "/bin/sh"))
 	}
 	for _, v := range e.file {
 		b.add(v.Name, v.Value)

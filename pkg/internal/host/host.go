@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/workersd/workersd/pkg/internal/event"
 	"github.com/workersd/workersd/pkg/internal/host/guard"
 	"github.com/workersd/workersd/pkg/internal/host/logs"
@@ -75,12 +77,14 @@ type proc struct {
 	// begun is closed once its start has succeeded or failed.
 	begun chan struct{}
 
-	mu     sync.Mutex // guards all below
-	holder holder     // nil before there is one
-	pid    int        // 0 before the start and after the end
-	main   int        // MAINPID: who is signalled, where it is another
-	exited bool       // the reaper has its status
-	ended  bool       // and it was reported: only then may Emptied follow
+	mu      sync.Mutex // guards all below
+	holder  holder     // nil before there is one
+	pid     int        // 0 before the start and after the end
+	first   int        // what it was
+	main    int        // MAINPID: who is signalled, where it is another
+	exited  bool       // the reaper has its status
+	ended   bool       // and it was reported: only then may Emptied follow
+	emptied bool       // and that was asked for: it follows once
 }
 
 // New makes the machine ready. Close ends it.
@@ -112,7 +116,7 @@ func New(o Options) (*Host, error) {
 	h.spawner = process.NewSpawner(h.table)
 	if h.hold, h.how, err = h.enforcer(); err != nil {
 		h.table.Close()
-		h.spawner.Close()
+		h.spawner.Close(context.Background())
 		h.notify.Shutdown()
 		h.logs.Shutdown(context.Background()) // nothing was written yet
 		return nil, err
@@ -190,6 +194,9 @@ func (h *Host) Unheard(id lifecycle.ProcessID) (garbage, refused uint64) {
 
 // Owner is the worker that a process belongs to. Any goroutine may ask.
 func (h *Host) Owner(pid int) (worker string, ok bool) {
+	if s, ok := h.hold.(*sampled); ok {
+		return s.ownerName(pid) // one look for all workers
+	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for id, p := range h.procs {
@@ -220,15 +227,11 @@ func (h *Host) report(id lifecycle.ProcessID, ev lifecycle.Event) {
 	}
 }
 
-// said is what a process says of itself, after it was reported as spawned.
+// said is what a process says of itself. It was reported as spawned: only then
+// it is listened to.
 func (h *Host) said(id lifecycle.ProcessID, ev lifecycle.Event) {
 	p := h.find(id)
 	if p == nil {
-		return
-	}
-	select {
-	case <-p.told:
-	case <-h.closing:
 		return
 	}
 	if m, ok := ev.(lifecycle.MainPIDChanged); ok {
@@ -275,14 +278,23 @@ func (h *Host) Signal(id lifecycle.ProcessID, sig spec.Signal) {
 			return
 		}
 		defer p.hold().signalled()
-		if main != 0 && main != pid {
-			if in, known := p.hold().contains(main); known && in {
-				syscall.Kill(main, syscall.Signal(sig))
-				return
-			}
+		if main != 0 && main != pid && signalMember(p.hold(), main, syscall.Signal(sig)) {
+			return
 		}
 		h.table.Signal(pid, syscall.Signal(sig))
 	})
+}
+
+// signalMember signals a process that is not our child. It is taken hold of
+// before it is looked up, so that its pid cannot become a stranger's between.
+func signalMember(hold holder, pid int, sig syscall.Signal) bool {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	in, known := hold.contains(pid)
+	return in && known && unix.PidfdSendSignal(fd, sig, nil, 0) == nil
 }
 
 // Kill ends the whole tree.
@@ -294,12 +306,13 @@ func (h *Host) Kill(id lifecycle.ProcessID) {
 		}
 		p.hold().kill()
 		p.mu.Lock()
-		ended, pid := p.ended, p.pid
+		tell, pid := p.ended && !p.emptied, p.pid
+		p.emptied = p.emptied || tell
 		p.mu.Unlock()
 		if pid != 0 { // somebody may have moved it out of its cgroup
 			h.table.Signal(pid, syscall.SIGKILL)
 		}
-		if ended {
+		if tell {
 			p.hold().tellEmpty()
 		}
 	})
@@ -335,10 +348,14 @@ func (h *Host) Release(id lifecycle.ProcessID) {
 	})
 }
 
-// Close ends what is left of all workers and gives everything back. The loop
-// must not read Events any more.
+// Close ends what is left of all workers and gives everything back, as far as
+// ctx lets it wait. The loop must not read Events any more.
 func (h *Host) Close(ctx context.Context) {
 	close(h.closing)
+	// No start comes after this, and no fork is under way.
+	soon, cancel := context.WithTimeout(ctx, closeWait)
+	defer cancel()
+	h.spawner.Close(soon)
 	h.mu.RLock()
 	var left []*proc
 	for _, p := range h.procs {
@@ -348,6 +365,12 @@ func (h *Host) Close(ctx context.Context) {
 	for _, p := range left {
 		if p.hold() != nil {
 			p.hold().kill()
+		}
+	}
+	// An order that is not carried out by then hangs in a dead file system.
+	h.queues.close(ctx)
+	for _, p := range left {
+		if p.hold() != nil {
 			p.hold().release()
 		}
 	}
@@ -357,7 +380,6 @@ func (h *Host) Close(ctx context.Context) {
 		h.o.Log.Warn(fmt.Sprintf("output of workers: %v", err))
 	}
 	h.table.Close()
-	h.spawner.Close()
 }
 
 // closeFiles closes our copies of what a child was given.

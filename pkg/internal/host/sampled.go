@@ -2,7 +2,6 @@ package host
 
 import (
 	"os"
-	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -29,24 +28,24 @@ type sampled struct {
 
 	mu    sync.Mutex       // guards all below
 	mains map[int]*session // by the pid of the main process, also when it has ended
-	table procmem.Table
-	check time.Duration
+	// owned is whose each process was when it was seen last: it stays so when its
+	// parents are gone.
+	owned   map[int]owned
+	table   procmem.Table
+	check   time.Duration
+	passAt  time.Time // next pass over all
+	wholeAt time.Time // next one that reads everything anew
 }
 
-// nearest is how soon after a pass the next may come. A pass over thousands of
-// processes takes long itself: where a worker grows fast the next comes after
-// growing times as long, so that watching never takes the whole machine, and
-// for a start or new limits after calm times; check_interval bounds both.
-const (
-	nearest = 20 * time.Millisecond
-	growing = 4
-	calm    = 50
-)
+type owned struct {
+	by    *session
+	start uint64
+}
 
 func newSampled(children *process.Table, m spec.Manager, r reports) *sampled {
 	s := &sampled{
 		children: children, r: r, self: os.Getpid(), wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
-		mains: map[int]*session{}, check: m.CheckInterval,
+		mains: map[int]*session{}, owned: map[int]owned{}, check: m.CheckInterval,
 	}
 	go s.watch()
 	return s
@@ -58,15 +57,9 @@ func (s *sampled) prepare(id lifecycle.ProcessID, w *spec.Worker) (holder, error
 
 func (s *sampled) configure(m spec.Manager) {
 	s.mu.Lock()
-	s.check = m.CheckInterval
+	s.check, s.passAt = m.CheckInterval, time.Time{}
 	s.mu.Unlock()
 	s.look()
-}
-
-func (s *sampled) interval() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.check
 }
 
 func (s *sampled) look() {
@@ -92,6 +85,7 @@ func (s *sampled) close() {
 	<-s.done
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	last := time.Now().Add(closeWait)
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		if s.table.Scan() != nil {
 			return
@@ -99,14 +93,11 @@ func (s *sampled) close() {
 		left := 0
 		for _, p := range s.table.Procs {
 			if !p.Zombie && s.top(p) != 0 {
-				syscall.Kill(p.PID, syscall.SIGKILL)
+				s.table.Signal(p, syscall.SIGKILL)
 				left++
 			}
 		}
-		if left == 0 {
-			return
-		}
-		if wait >= 100*time.Millisecond {
+		if left == 0 || time.Now().After(last) {
 			return // uninterruptible: named by the supervisor
 		}
 		time.Sleep(wait)
@@ -137,8 +128,18 @@ func (s *sampled) owner(p procmem.Proc) *session {
 		if t := s.mains[p.Session]; t != nil {
 			return t
 		}
+		if t := s.known(p); t != nil {
+			return t
+		}
 		if p.PPID == s.self {
-			return s.orphan(p)
+			if t := s.orphan(p); t != nil {
+				return t
+			}
+			// Whose its session's leader is, it is, too.
+			if leader, ok := s.table.Find(p.Session); ok && leader.PID != p.PID && leader.PID != s.self {
+				return s.owner(leader)
+			}
+			return nil
 		}
 		var ok bool
 		if p, ok = s.table.Find(p.PPID); !ok {
@@ -148,12 +149,18 @@ func (s *sampled) owner(p procmem.Proc) *session {
 	return nil
 }
 
+// known is whose p was when it was seen last.
+func (s *sampled) known(p procmem.Proc) *session {
+	if o, ok := s.owned[p.PID]; ok && o.start == p.Start && s.mains[o.by.pid] == o.by {
+		return o.by
+	}
+	return nil
+}
+
 // orphan finds whose a child of ours is that we did not start.
 func (s *sampled) orphan(p procmem.Proc) *session {
-	for _, t := range s.mains {
-		if t.orphans[p.PID] == p.Start && p.Start != 0 {
-			return t
-		}
+	if t := s.known(p); t != nil {
+		return t
 	}
 	if v, ok := s.table.Env(p.PID, "WORKERSD_INSTANCE"); !ok || v != instance {
 		return nil
@@ -162,81 +169,11 @@ func (s *sampled) orphan(p procmem.Proc) *session {
 	generation, _ := s.table.Env(p.PID, "WORKERSD_GENERATION")
 	for _, t := range s.mains {
 		if t.id.Worker == worker && strconv.FormatUint(t.id.Generation, 10) == generation {
-			if t.orphans == nil {
-				t.orphans = map[int]uint64{}
-			}
-			t.orphans[p.PID] = p.Start
+			s.owned[p.PID] = owned{t, p.Start}
 			return t
 		}
 	}
 	return nil
-}
-
-// watch is the one goroutine that samples.
-func (s *sampled) watch() {
-	defer close(s.done)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	var at, soon time.Time // when the next pass comes, and may come for a start
-	for {
-		select {
-		case <-s.quit:
-			return
-		case <-s.wake:
-			if soon.Before(at) {
-				at = soon
-				timer.Reset(time.Until(at))
-			}
-			continue
-		case <-timer.C:
-		}
-		began := time.Now()
-		next, passed := s.pass(began)
-		took := time.Since(began)
-		for _, tell := range passed {
-			tell()
-		}
-		at = began.Add(max(next, min(growing*took, s.interval())))
-		soon = began.Add(max(nearest, calm*took))
-		timer.Reset(time.Until(at))
-	}
-}
-
-// pass reads the memory of all workers in one go, and says when to come again
-// and what to tell.
-func (s *sampled) pass(now time.Time) (next time.Duration, passed []func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	next = s.check
-	if len(s.mains) == 0 || s.table.Scan() != nil {
-		return next, nil
-	}
-	for _, t := range s.mains {
-		t.sum = 0
-		t.members = t.members[:0]
-	}
-	for _, p := range s.table.Procs {
-		if p.Zombie || p.PPID == 0 || p.PID == s.self {
-			continue
-		}
-		if t := s.owner(p); t != nil {
-			t.sum += p.RSS
-			t.members = append(t.members, p)
-			if p.PPID == s.self && p.PID != t.pid {
-				if t.orphans == nil {
-					t.orphans = map[int]uint64{}
-				}
-				t.orphans[p.PID] = p.Start
-			}
-		}
-	}
-	for _, t := range s.mains {
-		if tell := t.judge(now); tell != nil {
-			passed = append(passed, tell)
-		}
-		next = min(next, t.due())
-	}
-	return max(next, nearest), passed
 }
 
 // session is the tree of one process.
@@ -252,86 +189,19 @@ type session struct {
 	softTold   bool
 	hardTold   bool
 	sum        spec.Bytes // of RSS, while a pass goes on
+	shared     spec.Bytes // what the sum counts more than once, when PSS was read last
+	sharedAt   time.Time
 	usage      spec.Bytes
 	peak       spec.Bytes
 	at         time.Time
-	growth     float64 // fastest seen, bytes per second
+	due        time.Time     // when it could reach its next limit; zero: not before the next pass
+	young      time.Duration // until the next look at one that is new; 0: it never was watched from its start
+	growth     float64       // fastest seen of late, bytes per second
 	members    []procmem.Proc
 	last       []event.PostMortemProc // process table when a limit was passed
-	orphans    map[int]uint64         // children of ours that are of this tree, by start time
 }
 
-// judge compares what a pass has found with the limits.
-func (t *session) judge(now time.Time) (tell func()) {
-	if !t.at.IsZero() && t.sum > t.usage {
-		if d := now.Sub(t.at).Seconds(); d > 0 {
-			t.growth = max(t.growth, float64(t.sum-t.usage)/d)
-		}
-	}
-	t.usage, t.at = t.sum, now
-	t.peak = max(t.peak, t.usage)
-	if t.ended {
-		return nil
-	}
-	id, usage := t.id, t.usage
-	switch {
-	case t.hard.Set() && usage > t.hard && !t.hardTold:
-		if pss, ok := t.pss(); ok && pss <= t.hard {
-			return nil
-		}
-		t.hardTold = true
-		t.remember()
-		return func() { t.s.r.hard(id, usage, t.hard) }
-	case t.soft.Set() && usage > t.soft && !t.softTold:
-		if pss, ok := t.pss(); ok && pss <= t.soft {
-			return nil
-		}
-		t.softTold = true
-		t.remember()
-		soft := t.soft
-		return func() { t.s.r.soft(id, usage, soft) }
-	}
-	return nil
-}
-
-// due is when the tree could reach its next limit at the fastest growth seen.
-func (t *session) due() time.Duration {
-	limit := t.soft
-	if t.softTold || !limit.Set() {
-		limit = t.hard
-	}
-	if !limit.Set() || t.hardTold || t.ended || t.growth <= 0 {
-		return time.Hour
-	}
-	left := float64(limit - t.usage)
-	if left <= 0 {
-		return nearest
-	}
-	return time.Duration(min(left/t.growth, 3600) * float64(time.Second))
-}
-
-// pss is what the tree holds with shared pages counted by shares; ok is false
-// where it is not told of every process.
-func (t *session) pss() (sum spec.Bytes, ok bool) {
-	for _, p := range t.members {
-		n, ok := t.s.table.PSS(p.PID)
-		if !ok {
-			return 0, false
-		}
-		sum += n
-	}
-	return sum, true
-}
-
-// remember keeps the process table for the post-mortem, the largest first.
-func (t *session) remember() {
-	procs := slices.Clone(t.members)
-	slices.SortFunc(procs, func(a, b procmem.Proc) int { return int(b.RSS - a.RSS) })
-	t.last = nil
-	for _, p := range procs[:min(len(procs), 10)] {
-		t.last = append(t.last, event.PostMortemProc{PID: p.PID, PPID: p.PPID, RSS: int64(p.RSS), Command: t.s.table.Command(p.PID)})
-	}
-}
+func (t *session) limited() bool { return t.soft.Set() || t.hard.Set() }
 
 func (t *session) place() (int, string) { return -1, "" }
 
@@ -339,7 +209,14 @@ func (t *session) started(pid int) {
 	t.s.mu.Lock()
 	t.pid = pid
 	t.s.mains[pid] = t
-	limited := t.soft.Set() || t.hard.Set()
+	limited := t.limited()
+	if limited {
+		now := time.Now()
+		t.due, t.young = now.Add(firstLook), firstLook
+		if latest := now.Add(t.s.check); t.s.passAt.After(latest) {
+			t.s.passAt = latest // no other had a limit
+		}
+	}
 	t.s.mu.Unlock()
 	if limited {
 		t.s.look()
@@ -352,6 +229,7 @@ func (t *session) update(w *spec.Worker) {
 	t.s.mu.Lock()
 	t.soft, t.hard = w.SoftMemory, w.HardMemory
 	t.softTold, t.hardTold = false, false
+	t.s.passAt = time.Time{}
 	t.s.mu.Unlock()
 	t.s.look()
 }
@@ -375,7 +253,7 @@ func (t *session) kill() {
 	}
 	for _, p := range s.table.Procs {
 		if !p.Zombie && p.PID != s.self && s.owner(p) == t {
-			syscall.Kill(p.PID, syscall.SIGKILL)
+			s.table.Signal(p, syscall.SIGKILL)
 		}
 	}
 }
@@ -476,27 +354,45 @@ func (t *session) memory() (spec.Bytes, bool) {
 func (t *session) statistics() *event.Statistics { return nil }
 
 func (t *session) contains(pid int) (in, known bool) {
-	s := t.s
+	by, known := t.s.ownerOf(pid)
+	return by == t, known
+}
+
+// ownerOf is the tree that a process is in, nil for none of ours; known is false
+// when it is gone. It reads the process and its ancestors, no more.
+func (s *sampled) ownerOf(pid int) (by *session, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var table procmem.Table
 	p, ok := table.Read(pid)
-	if !ok {
-		return false, false
-	}
 	for range 1000 {
-		switch {
-		case t.pid == 0: // not started yet; session 0 is that of processes from outside a container
-			return false, true
-		case p.PID == t.pid && !t.ended, p.Session == t.pid:
-			return true, true
+		if !ok {
+			return nil, false
 		}
-		if p.PPID == s.self || p.PPID <= 1 {
-			return s.orphan(p) == t, true
+		if t := s.mains[p.PID]; t != nil && !t.ended {
+			return t, true
 		}
-		if p, ok = table.Read(p.PPID); !ok {
-			return false, false
+		if t := s.mains[p.Session]; t != nil {
+			return t, true
 		}
+		if t := s.known(p); t != nil {
+			return t, true
+		}
+		if p.PPID == s.self {
+			return s.orphan(p), true
+		}
+		if p.PPID <= 1 {
+			return nil, true
+		}
+		p, ok = table.Read(p.PPID)
 	}
-	return false, false
+	return nil, false
+}
+
+// ownerName is the worker that a process belongs to.
+func (s *sampled) ownerName(pid int) (worker string, ok bool) {
+	if t, _ := s.ownerOf(pid); t != nil {
+		return t.id.Worker, true
+	}
+	return "", false
 }

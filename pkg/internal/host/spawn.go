@@ -19,6 +19,7 @@ func (h *Host) Spawn(order supervisor.SpawnOrder) {
 		defer close(p.begun)
 		pid, err := h.spawn(p, order)
 		if err != nil {
+			h.logs.Forget(p.id.Worker)
 			h.mu.Lock()
 			delete(h.procs, p.id)
 			h.mu.Unlock()
@@ -28,6 +29,9 @@ func (h *Host) Spawn(order supervisor.SpawnOrder) {
 		h.o.Guard.Started(pid, p.worker.StopSignal, p.worker.StopTimeout)
 		h.report(p.id, lifecycle.Spawned{Generation: p.id.Generation, PID: pid})
 		close(p.told)
+		if err := h.notify.Listen(p.id); err != nil {
+			h.o.Log.Warn(err.Error() + ": what it says is not heard")
+		}
 	})
 }
 
@@ -98,6 +102,7 @@ func (h *Host) spawn(p *proc, order supervisor.SpawnOrder) (pid int, err error) 
 		return 0, err
 	}
 	p.mu.Lock()
+	p.first = pid
 	if !p.exited {
 		p.pid = pid
 	}
@@ -122,15 +127,15 @@ func (p *proc) setHolder(hold holder) {
 // its end; that may have to wait for the loop, so it is done in its queue.
 func (h *Host) exited(p *proc, st lifecycle.Status) {
 	p.mu.Lock()
-	pid := p.pid
 	p.exited, p.pid = true, 0
 	p.mu.Unlock()
 	h.then(p.id, func() {
 		h.notify.Drain(p.id)
-		h.o.Guard.Gone(pid)
 		p.mu.Lock()
 		p.ended = true
+		pid := p.first
 		p.mu.Unlock()
+		h.o.Guard.Gone(pid)
 		h.report(p.id, lifecycle.Exited{Generation: p.id.Generation, Status: st})
 	})
 }

@@ -231,6 +231,9 @@ func BenchmarkDatagrams(b *testing.B) {
 	}
 	defer h.Shutdown()
 	s, err := h.Open(process("a"), os.Geteuid(), false)
+	if err == nil {
+		err = h.Listen(process("a"))
+	}
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -115,7 +115,7 @@ func makeDir(dir string) error {
 }
 
 // Open makes the socket of one process, which runs as uid, and with pipe its
-// pipe too. Close gives them back.
+// pipe too. What is said waits there until Listen. Close gives them back.
 func (h *Hub) Open(id lifecycle.ProcessID, uid int, pipe bool) (Socket, error) {
 	ep := &endpoint{id: id, uid: uint32(uid)}
 	h.mu.Lock()
@@ -146,9 +146,7 @@ func (h *Hub) open(ep *endpoint, pipe bool) (Socket, error) {
 	if err != nil {
 		return Socket{}, err
 	}
-	if err := h.add(ep, &source{ep: ep, fd: fd}); err != nil {
-		return Socket{}, err
-	}
+	h.add(ep, &source{ep: ep, fd: fd})
 	if !pipe {
 		return out, nil
 	}
@@ -159,10 +157,7 @@ func (h *Hub) open(ep *endpoint, pipe bool) (Socket, error) {
 	// Only our end: the worker writes with ordinary, waiting calls.
 	unix.SetNonblock(p[0], true)
 	out.Pipe = os.NewFile(uintptr(p[1]), "notify pipe")
-	if err := h.add(ep, &source{ep: ep, fd: p[0], pipe: true}); err != nil {
-		out.Pipe.Close()
-		return Socket{}, err
-	}
+	h.add(ep, &source{ep: ep, fd: p[0], pipe: true})
 	return out, nil
 }
 
@@ -197,8 +192,8 @@ func bind(path string, uid int) (int, error) {
 	return fd, nil
 }
 
-// add begins to read src. It owns src.fd from the call on.
-func (h *Hub) add(ep *endpoint, src *source) error {
+// add makes src one of ep's. It owns src.fd from the call on.
+func (h *Hub) add(ep *endpoint, src *source) {
 	h.mu.Lock()
 	h.next++
 	src.token = h.next
@@ -207,7 +202,29 @@ func (h *Hub) add(ep *endpoint, src *source) error {
 	ep.mu.Lock()
 	defer ep.unlock(h)
 	ep.sources = append(ep.sources, src)
-	return h.poller.Add(src.fd, src.token)
+}
+
+// Listen begins to read what the process says. The host calls it once the
+// process is known to the supervisor: before that nobody could take a message,
+// and the one goroutine that reads for all must not wait for one start.
+func (h *Hub) Listen(id lifecycle.ProcessID) error {
+	h.mu.Lock()
+	ep := h.byID[id]
+	h.mu.Unlock()
+	if ep == nil {
+		return nil
+	}
+	ep.mu.Lock()
+	defer ep.unlock(h)
+	for _, src := range ep.sources {
+		if src.fd < 0 {
+			continue
+		}
+		if err := h.poller.Add(src.fd, src.token); err != nil {
+			return fmt.Errorf("worker %s: %w", id.Worker, err)
+		}
+	}
+	return nil
 }
 
 // Close unlinks the socket and stops reading; nothing is delivered after what

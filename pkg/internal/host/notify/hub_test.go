@@ -120,6 +120,9 @@ func openFiles(t *testing.T) int {
 func open(t *testing.T, h *Hub, id lifecycle.ProcessID) string {
 	t.Helper()
 	s, err := h.Open(id, os.Geteuid(), false)
+	if err == nil {
+		err = h.Listen(id)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,6 +297,9 @@ func TestWhatIsDroppedIsToldOnce(t *testing.T) {
 		told = append(told, id.Worker+": "+text)
 	}})
 	s, err := h.Open(a, os.Geteuid(), true)
+	if err == nil {
+		err = h.Listen(a)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,6 +333,9 @@ func TestLastWordsComeBeforeDrainReturns(t *testing.T) {
 		h := start(t, Options{Deliver: func(_ lifecycle.ProcessID, ev lifecycle.Event) { note(fmt.Sprintf("%T", ev)) }})
 		id := process(fmt.Sprint("a", round))
 		s, err := h.Open(id, os.Geteuid(), true)
+		if err == nil {
+			err = h.Listen(id)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -394,6 +403,34 @@ func TestManySocketsTakeNoThreads(t *testing.T) {
 	}
 }
 
+// What is said before anybody listens waits, and then comes in order.
+func TestNothingIsReadBeforeListen(t *testing.T) {
+	c := newCollector()
+	h := start(t, Options{Deliver: c.deliver})
+	early, other := process("early"), process("other")
+	s, err := h.Open(early, os.Geteuid(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Pipe.Close()
+	send(t, s.Path, "READY=1", "STOPPING=1")
+	send(t, open(t, h, other), "READY=1")
+	c.await(t, other, 1)
+	if ev := c.of(early); len(ev) != 0 {
+		t.Errorf("before Listen it said %v", ev)
+	}
+	if err := h.Listen(early); err != nil {
+		t.Fatal(err)
+	}
+	want := []lifecycle.Event{lifecycle.Ready{Generation: 7}, lifecycle.SaidStopping{Generation: 7}}
+	if d := cmp.Diff(want, c.await(t, early, 2)); d != "" {
+		t.Errorf("events (-want +got):\n%s", d)
+	}
+	if err := h.Listen(process("nobody")); err != nil {
+		t.Errorf("listening to a process that is gone: %v", err)
+	}
+}
+
 func TestWrongUserIsRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Log("NOT TESTED: that another user's datagram is refused. It takes root: run this test as root.")
@@ -406,6 +443,9 @@ func TestWrongUserIsRefused(t *testing.T) {
 	const nobody, other = 65534, 65533
 	id := process("a")
 	s, err := h.Open(id, nobody, false)
+	if err == nil {
+		err = h.Listen(id)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

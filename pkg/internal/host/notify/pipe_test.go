@@ -14,6 +14,9 @@ import (
 func openPipe(t *testing.T, h *Hub, id lifecycle.ProcessID) *os.File {
 	t.Helper()
 	s, err := h.Open(id, os.Geteuid(), true)
+	if err == nil {
+		err = h.Listen(id)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -37,7 +38,7 @@ func TestMain(m *testing.M) {
 	children = NewTable()
 	spawner = NewSpawner(children)
 	code := m.Run()
-	spawner.Close()
+	spawner.Close(context.Background())
 	children.Close()
 	if n := len(children.children) + len(children.early) + children.starting; n != 0 {
 		fmt.Fprintf(os.Stderr, "the table still knows of %d children\n", n)

@@ -1,11 +1,13 @@
 package process
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -48,7 +50,7 @@ func (st *Start) program() string {
 // taken for hung and another may go on in its place.
 const (
 	startsAtATime = 4
-	hungAfter     = 2 * time.Second
+	hungAfter     = 250 * time.Millisecond
 )
 
 // Spawner starts processes from threads of its own. Working directory and
@@ -59,6 +61,11 @@ type Spawner struct {
 	table *Table
 	room  chan struct{}   // a token for each start at a time
 	idle  chan *spawnLine // threads that wait; buffered: never more than startsAtATime
+
+	mu      sync.Mutex // guards what follows
+	closed  bool
+	forking int
+	quiet   chan struct{} // closed when closed and no fork is under way
 }
 
 // spawnLine is one thread.
@@ -77,15 +84,34 @@ var unshare = unix.Unshare
 
 // NewSpawner makes no thread yet.
 func NewSpawner(t *Table) *Spawner {
-	s := &Spawner{table: t, room: make(chan struct{}, startsAtATime), idle: make(chan *spawnLine, startsAtATime)}
+	s := &Spawner{table: t, room: make(chan struct{}, startsAtATime), idle: make(chan *spawnLine, startsAtATime), quiet: make(chan struct{})}
 	for range startsAtATime {
 		s.room <- struct{}{}
 	}
 	return s
 }
 
-// Close ends the threads that wait. No Start may be under way.
-func (s *Spawner) Close() {
+// Close ends the threads that wait. No start comes after it; it waits for forks
+// under way as long as ctx lets it. A start that hangs before its fork fails
+// when it goes on.
+func (s *Spawner) Close(ctx context.Context) {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		if s.forking == 0 {
+			close(s.quiet)
+		}
+	}
+	s.mu.Unlock()
+	select {
+	case <-s.quiet:
+	case <-ctx.Done():
+	}
+	s.endIdle()
+}
+
+// endIdle ends the threads that wait.
+func (s *Spawner) endIdle() {
 	for {
 		select {
 		case l := <-s.idle:
@@ -93,6 +119,29 @@ func (s *Spawner) Close() {
 		default:
 			return
 		}
+	}
+}
+
+// errClosed: the program ends.
+var errClosed = errors.New("nothing is started any more: the manager ends")
+
+// mayFork counts a fork under way, which forked takes back.
+func (s *Spawner) mayFork() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.forking++
+	return true
+}
+
+func (s *Spawner) forked() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forking--
+	if s.closed && s.forking == 0 {
+		close(s.quiet)
 	}
 }
 
@@ -132,6 +181,12 @@ func (s *Spawner) await(line *spawnLine, fn func()) {
 
 func (s *Spawner) put(line *spawnLine) {
 	if line.broken {
+		close(line.work)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
 		close(line.work)
 		return
 	}
@@ -198,6 +253,10 @@ func (s *Spawner) run(l *spawnLine, st Start, ended func(lifecycle.Status)) (int
 	if st.User != nil {
 		attr.Sys.Credential = st.User.credential()
 	}
+	if !s.mayFork() {
+		return 0, errClosed
+	}
+	defer s.forked()
 	since := s.table.begin()
 	pid, err := l.fork(st, attr)
 	if err != nil {

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -72,12 +73,12 @@ func TestErrors(t *testing.T) {
 // their own or as in a container that refuses unshare.
 func withUnshare(t *testing.T, own bool) {
 	t.Helper()
-	spawner.Close()
+	spawner.endIdle()
 	if !own {
 		unshare = func(int) error { return unix.EPERM }
 	}
 	t.Cleanup(func() {
-		spawner.Close()
+		spawner.endIdle()
 		unshare = unix.Unshare
 	})
 }
@@ -297,7 +298,7 @@ func TestHungStartHoldsUpNobody(t *testing.T) {
 	if n := len(s.room); n != startsAtATime {
 		t.Errorf("%d starts at a time afterwards, want %d", n, startsAtATime)
 	}
-	s.Close()
+	s.Close(context.Background())
 }
 
 func BenchmarkSpawn(b *testing.B) {

@@ -52,11 +52,13 @@ func NewTable() *Table {
 	return t
 }
 
-// Close stops reaping.
+// Close stops reaping, after it has taken what has ended by now.
 func (t *Table) Close() {
 	signal.Stop(t.sigs)
 	close(t.quit)
 	<-t.done
+	for t.reapOne() {
+	}
 }
 
 func (t *Table) reap() {

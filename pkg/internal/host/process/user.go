@@ -41,20 +41,27 @@ func (us *Users) Lookup(name, group string) (*User, error) {
 	if name == "" && group == "" {
 		return nil, nil
 	}
+	now := stamps()
+	key := [2]string{name, group}
 	us.mu.Lock()
-	defer us.mu.Unlock()
-	if now := stamps(); now != us.stamp || us.known == nil {
+	if now != us.stamp || us.known == nil {
 		us.known, us.stamp = map[[2]string]*User{}, now
 	}
-	key := [2]string{name, group}
-	if u := us.known[key]; u != nil {
+	u := us.known[key]
+	us.mu.Unlock()
+	if u != nil {
 		return u, nil
 	}
+	// Without the lock: a directory service that hangs holds up this start.
 	u, err := lookup(name, group)
 	if err != nil {
 		return nil, err
 	}
-	us.known[key] = u
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	if us.stamp == now {
+		us.known[key] = u
+	}
 	return u, nil
 }
 

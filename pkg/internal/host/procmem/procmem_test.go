@@ -54,6 +54,16 @@ func TestParseStatRefuses(t *testing.T) {
 	}
 }
 
+// A process whose main thread has ended while others go on has not ended.
+func TestEndedMainThread(t *testing.T) {
+	for threads, zombie := range map[string]bool{"1": true, "0": true, "2": false} {
+		p, ok := ParseStat([]byte("7 (x) Z 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 " + threads + " 0 99 0 3 0"))
+		if !ok || p.Zombie != zombie || p.Start != 99 {
+			t.Errorf("with %s threads: %+v, %v", threads, p, ok)
+		}
+	}
+}
+
 func FuzzParseStat(f *testing.F) {
 	for _, pid := range []string{"1", "110", "112", "120"} {
 		b, err := os.ReadFile("testdata/proc/" + pid + "/stat")
@@ -130,6 +140,54 @@ func TestSelf(t *testing.T) {
 	}
 	if pss, ok := table.PSS(p.PID); !ok || pss <= 0 || pss > 2*p.RSS {
 		t.Errorf("PSS %v of RSS %v", pss, p.RSS)
+	}
+}
+
+// Refresh finds what is new, forgets what is gone, and reads again only what is
+// wanted.
+func TestRefresh(t *testing.T) {
+	start := func() int {
+		pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pid
+	}
+	end := func(pid int) {
+		syscall.Kill(pid, syscall.SIGKILL)
+		syscall.Wait4(pid, nil, 0, nil)
+	}
+	var table Table
+	old, gone := start(), start()
+	defer end(old)
+	if err := table.Scan(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range table.Procs {
+		table.Procs[i].RSS = -1
+	}
+	end(gone)
+	fresh := start()
+	defer end(fresh)
+	if err := table.Refresh(func(p Proc) bool { return p.PID == old }); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.IsSortedFunc(table.Procs, func(a, b Proc) int { return a.PID - b.PID }) {
+		t.Error("not in order")
+	}
+	for _, c := range []struct {
+		pid  int
+		here bool
+		read bool
+	}{{old, true, true}, {fresh, true, true}, {gone, false, false}, {os.Getpid(), true, false}} {
+		p, ok := table.Find(c.pid)
+		if ok != c.here || ok && (p.RSS >= 0) != c.read {
+			t.Errorf("%d: %+v, %v; want it here %v, read %v", c.pid, p, ok, c.here, c.read)
+		}
+	}
+	p, _ := table.Find(old)
+	if now, _ := table.Read(old); now.Start != p.Start || p.PPID != os.Getpid() {
+		t.Errorf("refreshed %+v, read %+v", p, now)
 	}
 }
 

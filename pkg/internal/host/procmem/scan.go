@@ -23,12 +23,13 @@ type Proc struct {
 // Table reads /proc, again and again into the same memory.
 type Table struct {
 	Root  string // "/proc"
-	Procs []Proc // sorted by PID, of the last Scan
+	Procs []Proc // sorted by PID, of the last Scan or Refresh
 
-	buf  []byte
-	path []byte
-	dir  []byte
-	pids []int
+	spare []Proc // of the Scan before
+	buf   []byte
+	path  []byte
+	dir   []byte
+	pids  []int
 }
 
 var pageSize = spec.Bytes(os.Getpagesize())
@@ -46,6 +47,48 @@ func (t *Table) Scan() error {
 		}
 	}
 	return nil
+}
+
+// Refresh is a Scan at half the cost: only what is new is read whole. What was
+// there before keeps what is known of it, save that RSS is read anew where
+// wanted. A pid that became another process's meanwhile is not noticed, nor is
+// another parent: Scan now and then.
+func (t *Table) Refresh(wanted func(Proc) bool) error {
+	pids, err := t.list()
+	if err != nil {
+		return err
+	}
+	before := t.Procs
+	t.Procs, t.spare = t.spare[:0], before
+	for _, pid := range pids {
+		for len(before) > 0 && before[0].PID < pid {
+			before = before[1:]
+		}
+		if len(before) == 0 || before[0].PID != pid {
+			if p, ok := t.Read(pid); ok {
+				t.Procs = append(t.Procs, p)
+			}
+			continue
+		}
+		p := before[0]
+		if wanted(p) {
+			b, ok := t.file(pid, "/statm\x00")
+			if !ok {
+				continue
+			}
+			p.RSS = resident(b)
+		}
+		t.Procs = append(t.Procs, p)
+	}
+	return nil
+}
+
+// resident is the second figure of statm (proc_pid_statm(5)).
+func resident(b []byte) spec.Bytes {
+	_, rest, _ := bytes.Cut(b, []byte{' '})
+	field, _, _ := bytes.Cut(rest, []byte{' '})
+	n, _ := number(field)
+	return spec.Bytes(n) * pageSize
 }
 
 func (t *Table) root() string {
@@ -112,10 +155,20 @@ func number(s []byte) (n int, ok bool) {
 
 // Read reads one process; ok is false when it is gone.
 func (t *Table) Read(pid int) (p Proc, ok bool) {
+	b, ok := t.file(pid, "/stat\x00")
+	if !ok {
+		return p, false
+	}
+	return ParseStat(b)
+}
+
+// file is what a small file of a process holds, until the next one is read; its
+// name ends in NUL.
+func (t *Table) file(pid int, name string) ([]byte, bool) {
 	t.path = append(t.path[:0], t.root()...)
 	t.path = append(t.path, '/')
 	t.path = strconv.AppendInt(t.path, int64(pid), 10)
-	t.path = append(t.path, "/stat\x00"...)
+	t.path = append(t.path, name...)
 	if t.buf == nil {
 		t.buf = make([]byte, 4096)
 	}
@@ -123,14 +176,11 @@ func (t *Table) Read(pid int) (p Proc, ok bool) {
 	cwd := unix.AT_FDCWD
 	fd, _, e := unix.Syscall6(unix.SYS_OPENAT, uintptr(cwd), uintptr(unsafe.Pointer(&t.path[0])), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
 	if e != 0 {
-		return p, false
+		return nil, false
 	}
 	n, err := unix.Read(int(fd), t.buf)
 	unix.Close(int(fd))
-	if err != nil || n <= 0 {
-		return p, false
-	}
-	return ParseStat(t.buf[:n])
+	return t.buf[:max(n, 0)], err == nil && n > 0
 }
 
 // ParseStat reads /proc/PID/stat (proc_pid_stat(5)). The name in it may hold
@@ -160,6 +210,11 @@ func ParseStat(b []byte) (p Proc, ok bool) {
 			p.Group, _ = number(field)
 		case 6:
 			p.Session, _ = number(field)
+		case 20:
+			// The main thread may end before the others: the process holds all it
+			// had, and cannot be reaped.
+			n, _ := number(field)
+			p.Zombie = p.Zombie && n <= 1
 		case 22:
 			n, _ := number(field)
 			p.Start = uint64(n)

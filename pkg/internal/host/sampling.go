@@ -1,0 +1,229 @@
+package host
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/workersd/workersd/pkg/internal/event"
+	"github.com/workersd/workersd/pkg/internal/host/procmem"
+	"github.com/workersd/workersd/pkg/spec"
+)
+
+const (
+	// nearest is how soon a tree is looked at again: a worker that grows fast
+	// must not take the whole machine for being watched.
+	nearest = 20 * time.Millisecond
+	// firstLook at a new process comes before the next pass, and so do some more,
+	// each after twice the time: nothing is known of its growth yet.
+	firstLook = 50 * time.Millisecond
+	// wholeEvery is how often a pass trusts nothing that it knew.
+	wholeEvery = 10 * time.Second
+	// growthHalves is how fast a growth that was seen once is forgotten: filling
+	// its caches at the start is no reason to be watched closely for ever.
+	growthHalves = 10 * time.Second
+	// unlimitedEvery is how often memory is looked at that no limit is set for.
+	unlimitedEvery = 10 * time.Second
+)
+
+// watch is the one goroutine that samples.
+func (s *sampled) watch() {
+	defer close(s.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.quit:
+			return
+		case <-timer.C:
+		case <-s.wake:
+		}
+		next, passed := s.pass(time.Now())
+		for _, tell := range passed {
+			tell()
+		}
+		timer.Reset(next)
+	}
+}
+
+// pass reads the memory of all trees in one go, or, between two such passes, of
+// those that could reach a limit. It says when to come again and what to tell.
+func (s *sampled) pass(now time.Time) (next time.Duration, passed []func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := !now.Before(s.passAt)
+	if all {
+		s.passAt = now.Add(s.interval())
+		all = len(s.mains) > 0 && s.readAll(now)
+	}
+	next = s.passAt.Sub(now)
+	for _, t := range s.mains {
+		if due := !t.due.IsZero() && !now.Before(t.due); due && !all {
+			t.read()
+		} else if !all {
+			next = t.sooner(next, now)
+			continue
+		}
+		if tell := t.judge(now); tell != nil {
+			passed = append(passed, tell)
+		}
+		next = t.sooner(next, now)
+	}
+	return max(next, time.Millisecond), passed
+}
+
+// interval is the time between two passes over all.
+func (s *sampled) interval() time.Duration {
+	for _, t := range s.mains {
+		if t.limited() {
+			return s.check
+		}
+	}
+	return max(s.check, unlimitedEvery)
+}
+
+// readAll sums up all trees, in one pass over /proc.
+func (s *sampled) readAll(now time.Time) bool {
+	var err error
+	if !now.Before(s.wholeAt) {
+		s.wholeAt = now.Add(wholeEvery)
+		err = s.table.Scan()
+	} else {
+		err = s.table.Refresh(func(p procmem.Proc) bool { return s.known(p) != nil || s.mains[p.PID] != nil })
+	}
+	if err != nil {
+		return false
+	}
+	for _, t := range s.mains {
+		t.sum, t.members = 0, t.members[:0]
+	}
+	seen := make(map[int]owned, len(s.owned))
+	for _, p := range s.table.Procs {
+		if p.Zombie || p.PPID == 0 || p.PID == s.self {
+			continue
+		}
+		if t := s.owner(p); t != nil {
+			t.sum += p.RSS
+			t.members = append(t.members, p)
+			seen[p.PID] = owned{t, p.Start}
+		}
+	}
+	s.owned = seen
+	return true
+}
+
+// sooner is next, or what is left until the session's own look.
+func (t *session) sooner(next time.Duration, now time.Time) time.Duration {
+	if t.due.IsZero() {
+		return next
+	}
+	return min(next, t.due.Sub(now))
+}
+
+// read sums up the members that are known, between two passes.
+func (t *session) read() {
+	if len(t.members) == 0 {
+		if p, ok := t.s.table.Read(t.pid); ok && !t.ended {
+			t.members = append(t.members, p)
+		}
+	}
+	t.sum = 0
+	living := t.members[:0]
+	for _, m := range t.members {
+		if p, ok := t.s.table.Read(m.PID); ok && p.Start == m.Start && !p.Zombie {
+			t.sum += p.RSS
+			living = append(living, p)
+		}
+	}
+	t.members = living
+}
+
+// judge compares what was found with the limits.
+func (t *session) judge(now time.Time) (tell func()) {
+	usage := max(t.sum-t.shared, 0)
+	if d := now.Sub(t.at).Seconds(); !t.at.IsZero() && d > 0 {
+		t.growth = max(t.growth*math.Exp2(-d/growthHalves.Seconds()), float64(usage-t.usage)/d)
+	}
+	t.usage, t.at, t.due = usage, now, time.Time{}
+	t.peak = max(t.peak, t.usage)
+	if t.ended {
+		return nil
+	}
+	id := t.id
+	switch {
+	case !t.hardTold && t.passed(t.hard, now):
+		t.hardTold = true
+		t.remember()
+		usage, limit := t.usage, t.hard
+		return func() { t.s.r.hard(id, usage, limit) }
+	case !t.softTold && t.passed(t.soft, now):
+		t.softTold = true
+		t.remember()
+		usage, limit := t.usage, t.soft
+		tell = func() { t.s.r.soft(id, usage, limit) }
+	}
+	t.arm(now)
+	return tell
+}
+
+// passed reports whether the tree holds more than a limit. RSS counts shared
+// pages once for each process, so PSS has the last word, where it is told. It is
+// asked for when RSS alone has passed the limit, and not at every look: it costs
+// the kernel a walk over all pages.
+func (t *session) passed(limit spec.Bytes, now time.Time) bool {
+	if !limit.Set() || t.sum <= limit {
+		return false
+	}
+	if t.usage > limit || now.Sub(t.sharedAt) >= t.s.check {
+		if pss, ok := t.pss(); ok {
+			t.shared, t.sharedAt, t.usage = max(t.sum-pss, 0), now, pss
+			t.peak = max(t.peak, pss)
+		}
+	}
+	return t.usage > limit
+}
+
+// arm sets when the tree could reach its next limit at the fastest growth seen.
+func (t *session) arm(now time.Time) {
+	limit := t.soft
+	if t.softTold || !limit.Set() {
+		limit = t.hard
+	}
+	if !limit.Set() || t.hardTold {
+		return
+	}
+	left := t.s.check.Seconds() // later than the next pass is not before it
+	if t.growth > 0 {
+		left = min(left, max(float64(limit-t.usage)/t.growth, nearest.Seconds()))
+	}
+	if t.young > 0 && t.young < t.s.check {
+		left = min(left, t.young.Seconds())
+		t.young *= 2
+	}
+	if left < t.s.check.Seconds() {
+		t.due = now.Add(time.Duration(left * float64(time.Second)))
+	}
+}
+
+// pss is what the tree holds with shared pages counted by shares; ok is false
+// where it is not told of every process.
+func (t *session) pss() (sum spec.Bytes, ok bool) {
+	for _, p := range t.members {
+		n, ok := t.s.table.PSS(p.PID)
+		if !ok {
+			return 0, false
+		}
+		sum += n
+	}
+	return sum, true
+}
+
+// remember keeps the process table for the post-mortem, the largest first.
+func (t *session) remember() {
+	procs := slices.Clone(t.members)
+	slices.SortFunc(procs, func(a, b procmem.Proc) int { return int(b.RSS - a.RSS) })
+	t.last = nil
+	for _, p := range procs[:min(len(procs), 10)] {
+		t.last = append(t.last, event.PostMortemProc{PID: p.PID, PPID: p.PPID, RSS: int64(p.RSS), Command: t.s.table.Command(p.PID)})
+	}
+}

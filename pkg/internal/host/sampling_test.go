@@ -1,0 +1,143 @@
+package host
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/workersd/workersd/pkg/internal/lifecycle"
+	"github.com/workersd/workersd/pkg/spec"
+)
+
+// A worker that grows is seen at its soft limit and at its hard limit again;
+// each is told once.
+func TestLimits(t *testing.T) {
+	r := newRig(t, spec.Manager{CheckInterval: 200 * time.Millisecond})
+	w := own("a", "grow", 300)
+	w.SoftMemory, w.HardMemory = 100*spec.MiB, 200*spec.MiB
+	r.spawn(w)
+	soft := await[lifecycle.SoftMemoryPassed](r, w)
+	if soft.Limit != w.SoftMemory || soft.Usage <= soft.Limit {
+		t.Errorf("soft: %v of %v", soft.Usage, soft.Limit)
+	}
+	hard := await[lifecycle.HardMemoryPassed](r, w)
+	if hard.Limit != w.HardMemory || hard.Usage <= hard.Limit {
+		t.Errorf("hard: %v of %v", hard.Usage, hard.Limit)
+	}
+	if n, ok := r.Memory(id(w)); !ok || n < hard.Usage {
+		t.Errorf("memory %v, %v, after %v was told", n, ok, hard.Usage)
+	}
+	r.Kill(id(w))
+	r.finish(w)
+	if got, want := r.names(w), "Spawned SoftMemoryPassed HardMemoryPassed Exited Emptied"; got != want {
+		t.Errorf("events %s, want %s", got, want)
+	}
+	pm := await[lifecycle.Emptied](r, w).Evidence.PostMortem
+	if pm == nil || pm.Peak < int64(hard.Usage) || len(pm.Procs) != 1 || pm.Procs[0].RSS <= int64(w.HardMemory) {
+		t.Errorf("post-mortem %+v", pm)
+	}
+}
+
+// Pages that the processes of a tree share count once.
+func TestSharedPagesCountOnce(t *testing.T) {
+	r := newRig(t, spec.Manager{})
+	const mib = 80
+	dir, err := os.MkdirTemp("/dev/shm", "w")
+	if err != nil {
+		t.Skipf("it takes /dev/shm: %v", err)
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "f")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, mib<<20); err != nil {
+		t.Fatal(err)
+	}
+	w := own("a", "share", mib)
+	w.Environment = append(w.Environment, spec.EnvVar{Name: "TEST_FILE", Value: file})
+	w.SoftMemory, w.HardMemory = 250*spec.MiB, 300*spec.MiB // four times 80 MiB is more
+	r.spawn(w)
+	r.until("four processes hold it", func() bool { all, _ := filepath.Glob(file + ".*"); return len(all) == 4 })
+	s := r.hold.(*sampled)
+	tree := r.find(id(w)).hold().(*session)
+	r.until("the sum has passed the limit", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return tree.sum > w.HardMemory && tree.shared > 200*spec.MiB
+	})
+	if n, _ := r.Memory(id(w)); n > 250*spec.MiB {
+		t.Errorf("memory %v, of which 80M are shared by four", n)
+	}
+	if got, want := r.names(w), "Spawned"; got != want {
+		t.Errorf("events %s, want %s", got, want)
+	}
+	// And against a limit that it has really passed.
+	low := *w
+	low.SoftMemory = 60 * spec.MiB
+	r.Update(id(w), &low)
+	if ev := await[lifecycle.SoftMemoryPassed](r, w); ev.Limit != 60*spec.MiB || ev.Usage < mib*spec.MiB || ev.Usage > 250*spec.MiB {
+		t.Errorf("told %v of %v", ev.Usage, ev.Limit)
+	}
+	r.Kill(id(w))
+	r.finish(w)
+}
+
+// Without limits memory is known all the same, from rarer looks.
+func TestMemoryWithoutLimits(t *testing.T) {
+	r := newRig(t, spec.Manager{})
+	w := own("a", "grow", 10)
+	r.spawn(w)
+	await[lifecycle.Spawned](r, w)
+	r.until("its memory is known", func() bool {
+		r.Configure(spec.Manager{CheckInterval: 50 * time.Millisecond}) // looks at once
+		n, ok := r.Memory(id(w))
+		return ok && n > 6*spec.MiB
+	})
+	s := r.hold.(*sampled)
+	s.mu.Lock()
+	if d := s.interval(); d != unlimitedEvery {
+		t.Errorf("all are looked at every %v, want %v", d, unlimitedEvery)
+	}
+	s.mu.Unlock()
+	limited := *w
+	limited.SoftMemory = 5 * spec.MiB
+	r.Update(id(w), &limited)
+	await[lifecycle.SoftMemoryPassed](r, w)
+	r.Signal(id(w), spec.Signal(syscall.SIGTERM))
+	r.finish(w)
+}
+
+// What a tree is looked at for, as pure arithmetic.
+func TestDue(t *testing.T) {
+	s := &sampled{check: 20 * time.Second}
+	now := time.Unix(1000, 0)
+	tree := &session{s: s, soft: 100 * spec.MiB, hard: 200 * spec.MiB}
+	step := func(after time.Duration, sum spec.Bytes) time.Duration {
+		now = now.Add(after)
+		tree.sum = sum
+		tree.judge(now)
+		if tree.due.IsZero() {
+			return 0
+		}
+		return tree.due.Sub(now)
+	}
+	for _, c := range []struct {
+		after time.Duration
+		sum   spec.Bytes
+		want  time.Duration
+	}{
+		{0, 10 * spec.MiB, 0},                         // nothing is known of its growth
+		{time.Second, 20 * spec.MiB, 8 * time.Second}, // 10 MiB/s, 80 are left
+		{time.Second, 99 * spec.MiB, nearest},         // 79 MiB/s
+		{10 * time.Second, 60 * spec.MiB, 1012658227}, // half of that is remembered, and 40 MiB are left
+		{time.Hour, 60 * spec.MiB, 0},                 // and nothing of it now
+	} {
+		got := step(c.after, c.sum)
+		if d := got - c.want; d < -time.Millisecond || d > time.Millisecond {
+			t.Errorf("after %v with %v: due in %v, want %v", c.after, c.sum, got, c.want)
+		}
+	}
+}

@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 	case "share":
 		share()
 	default:
+		// The runtime's goroutine for signals stays once it is there.
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGCHLD)
+		signal.Stop(c)
 		os.Exit(m.Run())
 	}
 }

@@ -114,8 +114,9 @@ func (b *bench) rest(p *pool, m measure) (perSecond time.Duration, err error) {
 	before := p.cpu()
 	time.Sleep(watch)
 	used := p.cpu() - before
-	b.r.time(p.c, m, used*time.Duration(b.idle)/time.Duration(watch))
-	return used * time.Second / watch, nil
+	perSecond = time.Duration(float64(used) / watch.Seconds())
+	b.r.time(p.c, m, time.Duration(float64(perSecond)*b.idle.Seconds()))
+	return perSecond, nil
 }
 
 // killOne measures kill to successor, again and again, for ten seconds at most.

@@ -3,20 +3,26 @@ package admission
 
 import (
 	"cmp"
-	"math"
 	"slices"
 
 	"github.com/workersd/workersd/pkg/internal/event"
 	"github.com/workersd/workersd/pkg/spec"
 )
 
-// Starts is how many more processes may be started while inFlight of them are
-// between their start and being up.
-func Starts(inFlight int, m spec.Manager) int {
-	if m.MaxStarting <= 0 {
-		return math.MaxInt
+// AtOnce bounds the starts that the host is asked for and has not made yet. It
+// makes a few at a time: what waits for its turn there holds descriptors, and
+// its start_timeout runs.
+const AtOnce = 128
+
+// Starts is how many more processes may be started while starting of them are
+// between their start and being up, and the host has yet to make ordered of
+// those.
+func Starts(starting, ordered int, m spec.Manager) int {
+	room := max(0, AtOnce-ordered)
+	if m.MaxStarting > 0 {
+		room = min(room, max(0, m.MaxStarting-starting))
 	}
-	return max(0, m.MaxStarting-inFlight)
+	return room
 }
 
 // Asked is a worker that asks to be recycled.

@@ -12,12 +12,13 @@ import (
 )
 
 func TestStarts(t *testing.T) {
-	for _, c := range []struct{ limit, inFlight, want int }{
-		{0, 0, math.MaxInt}, {0, 1000, math.MaxInt}, {-1, 5, math.MaxInt},
-		{4, 0, 4}, {4, 3, 1}, {4, 4, 0}, {4, 9, 0}, // max_starting was lowered
+	for _, c := range []struct{ limit, starting, ordered, want int }{
+		{0, 0, 0, AtOnce}, {0, 1000, 0, AtOnce}, {-1, 5, 5, AtOnce - 5}, {0, AtOnce, AtOnce, 0},
+		{4, 0, 0, 4}, {4, 3, 0, 1}, {4, 4, 4, 0}, {4, 9, 0, 0}, // max_starting was lowered
+		{2 * AtOnce, AtOnce, AtOnce - 1, 1}, {AtOnce, AtOnce - 2, AtOnce - 3, 2},
 	} {
-		if got := Starts(c.inFlight, spec.Manager{MaxStarting: c.limit}); got != c.want {
-			t.Errorf("max_starting %d, %d in flight: %d more, want %d", c.limit, c.inFlight, got, c.want)
+		if got := Starts(c.starting, c.ordered, spec.Manager{MaxStarting: c.limit}); got != c.want {
+			t.Errorf("max_starting %d, %d starting, %d ordered: %d more, want %d", c.limit, c.starting, c.ordered, got, c.want)
 		}
 	}
 }

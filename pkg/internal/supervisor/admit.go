@@ -17,7 +17,9 @@ const (
 )
 
 // mayStart is admission's word on one more start.
-func (s *Supervisor) mayStart() bool { return admission.Starts(s.starting, s.list.Manager) > 0 }
+func (s *Supervisor) mayStart() bool {
+	return admission.Starts(s.starting, s.ordered, s.list.Manager) > 0
+}
 
 // hold keeps back the Tick that would start a worker.
 func (s *Supervisor) hold(sl *slot) {

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/workersd/workersd/pkg/internal/admission"
 	"github.com/workersd/workersd/pkg/internal/event"
 	"github.com/workersd/workersd/pkg/internal/hosttest"
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
@@ -52,6 +53,35 @@ func TestMaxStarting(t *testing.T) {
 		if n := r.down(); n != 0 {
 			t.Errorf("%d are not up", n)
 		}
+	})
+}
+
+// A long list is not ordered all at once: of 5000 starts that the host was asked
+// for together most waited for their turn until start_timeout, or found no
+// descriptor.
+func TestManyStartsAreOrderedInTurn(t *testing.T) {
+	const n = 8 * admission.AtOnce
+	run(t, options{list: many(n), script: behave(hosttest.Behaviour{StartDelay: 10 * time.Second})}, func(r *rig) {
+		most := 0
+		for range 100 {
+			ordered := 0
+			for _, st := range r.snapshot().Workers {
+				if p := &st.Worker.Places[0]; st.Worker.State == lifecycle.Starting && p.PID == 0 {
+					ordered++
+				}
+			}
+			most = max(most, ordered)
+			r.sleep(time.Second)
+		}
+		if most != admission.AtOnce {
+			t.Errorf("%d starts were ordered at once, want %d", most, admission.AtOnce)
+		}
+		if d := r.down(); d != 0 {
+			t.Errorf("%d are not up", d)
+		}
+		r.want(n, event.Created, "", "")
+		r.want(0, event.Stuck, "", "")
+		<-r.s.FirstRound()
 	})
 }
 

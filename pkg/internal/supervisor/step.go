@@ -31,9 +31,12 @@ func (s *Supervisor) step(sl *slot, ev lifecycle.Event) {
 		s.block(sl, ev)
 		return
 	}
-	starting, living := startingIn(&sl.w), !sl.w.Idle()
+	living := !sl.w.Idle()
+	starting, ordered := startingIn(&sl.w)
 	sl.w = w
-	s.starting += startingIn(&sl.w) - starting
+	nowStarting, nowOrdered := startingIn(&sl.w)
+	s.starting += nowStarting - starting
+	s.ordered += nowOrdered - ordered
 	if now := !sl.w.Idle(); now != living {
 		if now {
 			s.living++
@@ -82,15 +85,19 @@ func (s *Supervisor) act(sl *slot, a lifecycle.Action) {
 	}
 }
 
-// startingIn counts the processes that count against max_starting. A start that
-// hangs does not: it must not hold up the others.
-func startingIn(w *lifecycle.Worker) (n int) {
+// startingIn counts the processes that count against max_starting, and those of
+// them that the host has not made yet. A start that hangs does not count: it
+// must not hold up the others.
+func startingIn(w *lifecycle.Worker) (starting, ordered int) {
 	for i := range w.Places {
 		if p := &w.Places[i]; p.State == lifecycle.Starting && p.Living() && !p.Stuck {
-			n++
+			starting++
+			if p.PID == 0 {
+				ordered++
+			}
 		}
 	}
-	return n
+	return starting, ordered
 }
 
 // record makes the one record of what happened.

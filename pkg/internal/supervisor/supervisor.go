@@ -61,6 +61,7 @@ type Supervisor struct {
 	askSeq  uint64
 
 	starting int    // processes between their start and being up
+	ordered  int    // of them: the host has not made them yet
 	living   int    // workers of which something lives
 	untried  int    // wanted workers not tried yet
 	seq      uint64 // of the last record

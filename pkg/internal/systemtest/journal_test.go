@@ -195,13 +195,19 @@ matrix.queue = ["mail", "report"]
 	}()
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
+	// Nobody tells when journalctl has begun to follow: what comes before is not
+	// shown, so there is more until some is.
 	run(t, "workersctl", "restart", worker)
+	again := time.NewTicker(5 * time.Second)
+	defer again.Stop()
 	for deadline := time.After(patience); ; {
 		select {
 		case line := <-follow:
 			if line == "complaint" {
 				return
 			}
+		case <-again.C:
+			run(t, "workersctl", "restart", worker)
 		case <-deadline:
 			t.Fatal("workersctl logs -f showed nothing of the new process")
 		}

@@ -163,7 +163,9 @@ replicas = %d
 	time.Sleep(30 * time.Second) // the time that is measured
 	reads2, cpu2 := figures()
 	within(t, "reads in 30 s", reads2-reads, 0, n+50)
+	// The starts have left threads behind, as many as waited for the kernel at one
+	// time; far fewer than workers.
 	tasks, _ := os.ReadDir("/proc/" + pid + "/task")
-	within(t, "threads", int64(len(tasks)), 1, 20)
+	within(t, "threads", int64(len(tasks)), 1, n/3)
 	t.Logf("%d idle workers for 30 s: %d reads, %.1f ms CPU (emulated), %d threads", n, reads2-reads, float64(cpu2-cpu)/1000, len(tasks))
 }

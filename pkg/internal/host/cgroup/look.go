@@ -78,12 +78,12 @@ func (l *Leaf) inspect(now time.Time) (passed bool, u usage) {
 		return false, u
 	}
 	l.pace.saw(now, spec.Bytes(u.current))
-	if told {
-		l.readEvents(now)
-	}
+	// The kernel trims page cache while it tells us: what is left may be just below
+	// the tripwire by the time it is read, and yet has been there.
+	touched := told && l.readEvents(now) && u.charged() > low(l.limits.Soft)
 	if soft := l.limits.Soft; soft.Set() && !l.fired {
 		switch {
-		case u.charged() > soft:
+		case u.charged() > soft, touched:
 			stat := l.readStat()
 			after, err := l.readCurrent()
 			if err != nil {
@@ -216,22 +216,25 @@ func (l *Leaf) stalls(now time.Time) bool {
 	return ok && full > fullStall
 }
 
-// readEvents takes in memory.events. When the limits begin to bite, the
-// processes are listed: after the kernel has killed there are none.
-func (l *Leaf) readEvents(now time.Time) {
+// readEvents takes in memory.events, and reports whether the tripwire was touched
+// since the last time. When the limits begin to bite, the processes are listed:
+// after the kernel has killed there are none.
+func (l *Leaf) readEvents(now time.Time) (touched bool) {
 	s, err := readAt(l.dir, "memory.events")
 	if err != nil {
-		return
+		return false
 	}
 	events := parseFlat(s)
 	if events["oom_kill"] > 0 {
-		return // what can be seen now is what the kernel is taking apart
+		return false // what can be seen now is what the kernel is taking apart
 	}
+	touched = events["high"] > l.events["high"]
 	if !maps.Equal(events, l.events) && now.Sub(l.tableAt) >= tableEvery {
 		n, _ := l.readCurrent()
 		l.list(now, n)
 	}
 	l.events = events
+	return touched
 }
 
 func (l *Leaf) readStat() map[string]int64 {

@@ -301,6 +301,16 @@ func TestCacheMovesTheTripwire(t *testing.T) {
 	}
 }
 
+// The kernel trimmed the cache between its word and our look: memory.current is
+// below the tripwire again, and a reader would never get more than that.
+func TestCacheTrimmedBeforeTheLook(t *testing.T) {
+	f := newFake(t, allControllers)
+	l := f.leaf(limits)
+	f.uses(l, 199*spec.MiB, 30*spec.MiB)
+	want := fmt.Sprint(int64(230 * spec.MiB))
+	f.eventually("the tripwire follows", func() bool { return f.read(l.Path(), "memory.high") == want })
+}
+
 func TestUpdate(t *testing.T) {
 	f := newFake(t, allControllers)
 	l := f.leaf(limits)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/workersd/workersd/pkg/internal/event"
 	"github.com/workersd/workersd/pkg/internal/history"
-	"github.com/workersd/workersd/pkg/internal/lifecycle"
 	"github.com/workersd/workersd/pkg/internal/supervisor"
 	"github.com/workersd/workersd/pkg/spec"
 )
@@ -108,22 +107,17 @@ func TestStatusText(t *testing.T) {
 	h.Add(event.Record{Seq: 1, Time: now.Add(-2 * time.Hour), Kind: event.Recycling})
 	h.Add(event.Record{Seq: 2, Time: now.Add(-time.Minute), Kind: event.Recycling})
 	d := &daemon{history: h}
-	w := func(wanted lifecycle.Wanted, state lifecycle.State, generation uint64) supervisor.Status {
-		return supervisor.Status{Worker: lifecycle.Worker{Wanted: wanted, State: state, Places: [2]lifecycle.Process{{Generation: generation}}}}
-	}
-	up, backoff, down := w(lifecycle.WantedUp, lifecycle.Up, 1), w(lifecycle.WantedUp, lifecycle.Backoff, 0), w(lifecycle.WantedDown, lifecycle.Down, 0)
-	drains := w(lifecycle.WantedDown, lifecycle.Stopping, 3)
 	for _, c := range []struct {
-		snap supervisor.Snapshot
+		now  supervisor.Counts
 		want string
 	}{
-		{supervisor.Snapshot{Workers: []supervisor.Status{up, up, down}}, "2 of 2 up, 1 recycled in the last hour"},
-		{supervisor.Snapshot{Manager: spec.Manager{Title: "Mail"}, Workers: []supervisor.Status{up, backoff}}, "Mail: 1 of 2 up, 1 recycled in the last hour, 1 backing off"},
-		{supervisor.Snapshot{Stopping: true, Workers: []supervisor.Status{drains, down}}, "stopping, 1 worker still drains"},
-		{supervisor.Snapshot{Stopping: true, Workers: []supervisor.Status{drains, drains, down}}, "stopping, 2 workers still drain"},
+		{supervisor.Counts{Wanted: 2, Up: 2}, "2 of 2 up, 1 recycled in the last hour"},
+		{supervisor.Counts{Title: "Mail", Wanted: 2, Up: 1, Backoff: 1}, "Mail: 1 of 2 up, 1 recycled in the last hour, 1 backing off"},
+		{supervisor.Counts{Stopping: true, Living: 1}, "stopping, 1 worker still drains"},
+		{supervisor.Counts{Stopping: true, Living: 2}, "stopping, 2 workers still drain"},
 	} {
-		c.snap.Time = now
-		if got := d.statusText(c.snap); got != c.want {
+		c.now.Time = now
+		if got := d.statusText(c.now); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
 		}
 	}

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/workersd/workersd/pkg/internal/event"
 	"github.com/workersd/workersd/pkg/internal/host/systemd"
-	"github.com/workersd/workersd/pkg/internal/lifecycle"
 	"github.com/workersd/workersd/pkg/internal/supervisor"
 )
 
@@ -25,16 +23,15 @@ func (d *daemon) tellSystemd(ctx context.Context) {
 	if !d.systemd.Enabled() {
 		return
 	}
-	every := statusEvery
-	watchdog := systemd.WatchdogInterval()
+	every, watchdog := statusEvery, systemd.WatchdogInterval()
 	if watchdog > 0 {
-		every = min(every, watchdog/3)
+		every = min(every, watchdog/4)
 	}
 	extend := extension()
 	d.systemd.Extend(extend)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	first := d.sup.FirstRound()
+	first, said, alive := d.sup.FirstRound(), "", time.Time{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -44,13 +41,20 @@ func (d *daemon) tellSystemd(ctx context.Context) {
 			d.systemd.Ready()
 		case <-tick.C:
 		}
-		snap, err := d.sup.Snapshot(ctx)
+		now, err := d.sup.Counts(ctx)
 		if err != nil {
 			continue
 		}
-		d.systemd.Watchdog()
-		d.systemd.Status(d.statusText(snap))
-		if first != nil || snap.Stopping {
+		// Half of the interval is what sd_watchdog_enabled(3) advises.
+		if watchdog > 0 && time.Since(alive) > watchdog/2-every {
+			d.systemd.Watchdog()
+			alive = time.Now()
+		}
+		if text := d.statusText(now); text != said {
+			d.systemd.Status(text)
+			said = text
+		}
+		if first != nil || now.Stopping {
 			d.systemd.Extend(extend)
 		}
 	}
@@ -74,32 +78,19 @@ func (d *daemon) serving() bool {
 	}
 }
 
-func (d *daemon) statusText(snap supervisor.Snapshot) string {
-	up, wanted, backoff := 0, 0, 0
-	for i := range snap.Workers {
-		w := &snap.Workers[i].Worker
-		if w.Wanted == lifecycle.WantedUp {
-			wanted++
-		}
-		switch {
-		case snap.Stopping && !w.Idle(), w.State == lifecycle.Up:
-			up++
-		case w.State == lifecycle.Backoff:
-			backoff++
-		}
-	}
+func (d *daemon) statusText(now supervisor.Counts) string {
 	switch {
-	case snap.Stopping && up == 1:
+	case now.Stopping && now.Living == 1:
 		return "stopping, 1 worker still drains"
-	case snap.Stopping:
-		return fmt.Sprintf("stopping, %d workers still drain", up)
+	case now.Stopping:
+		return fmt.Sprintf("stopping, %d workers still drain", now.Living)
 	}
-	text := fmt.Sprintf("%d of %d up, %d recycled in the last hour", up, wanted, d.history.Count(event.Recycling, snap.Time.Add(-time.Hour)))
-	if backoff > 0 {
-		text += fmt.Sprintf(", %d backing off", backoff)
+	text := fmt.Sprintf("%d of %d up, %d recycled in the last hour", now.Up, now.Wanted, d.history.Recycled(now.Time))
+	if now.Backoff > 0 {
+		text += fmt.Sprintf(", %d backing off", now.Backoff)
 	}
-	if snap.Manager.Title != "" {
-		text = snap.Manager.Title + ": " + text
+	if now.Title != "" {
+		text = now.Title + ": " + text
 	}
 	return text
 }

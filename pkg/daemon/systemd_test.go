@@ -129,11 +129,11 @@ func TestReadyIsSaidWhenAllWereTried(t *testing.T) {
 			t.Errorf("READY=1 was said, and %s was not tried: %+v", w.Name, w)
 		}
 	}
-	m.hear("WATCHDOG=1")
-	m.hear("WATCHDOG=1")
 	for text := ""; text != "STATUS=3 of 4 up, 0 recycled in the last hour, 1 backing off"; {
 		text = last(m.hear("STATUS="))
 	}
+	m.hear("WATCHDOG=1")
+	m.hear("WATCHDOG=1")
 }
 
 func TestReloadIsTold(t *testing.T) {

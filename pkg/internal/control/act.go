@@ -47,12 +47,14 @@ func (s *Server) wait(ctx context.Context, v supervisor.Verb, before map[string]
 		}
 		var out []client.Worker
 		done := true
-		for _, w := range snap.Workers {
+		for i := range snap.Workers {
+			w := &snap.Workers[i]
 			generation, asked := before[w.Spec.Name]
 			if !asked {
 				continue
 			}
-			out = append(out, s.worker(w))
+			out = append(out, client.Worker{})
+			s.worker(&out[len(out)-1], w)
 			done = done && reached(v, &w.Worker, generation)
 		}
 		if done || !wait {

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"bufio"
+	"encoding/json"
 	"fmt"
 	"net/http"
 
@@ -44,6 +46,8 @@ var routes = []route{
 	{"POST /v1/reload", act, (*Server).reloadNow},
 }
 
+// status is written worker by worker: of thousands there is never more than one
+// as text in memory.
 func (s *Server) status(w http.ResponseWriter, req *http.Request) error {
 	snap, err := s.o.Supervisor.Snapshot(req.Context())
 	if err != nil {
@@ -53,11 +57,23 @@ func (s *Server) status(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	st := client.Status{Manager: s.manager(snap), Workers: make([]client.Worker, len(picked))}
-	for i, p := range picked {
-		st.Workers[i] = s.worker(p)
+	begin(w)
+	out := bufio.NewWriterSize(w, 32<<10)
+	enc := json.NewEncoder(out) // its errors are the client's, who left
+	manager, one := s.manager(snap), client.Worker{}
+	out.WriteString(`{"manager":`)
+	enc.Encode(&manager)
+	out.WriteString(`,"workers":[`)
+	for i := range picked {
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		s.worker(&one, &picked[i])
+		enc.Encode(&one)
 	}
-	return answer(w, st)
+	out.WriteString("]}\n")
+	out.Flush()
+	return nil
 }
 
 func (s *Server) show(w http.ResponseWriter, req *http.Request) error {
@@ -71,7 +87,7 @@ func (s *Server) show(w http.ResponseWriter, req *http.Request) error {
 	}
 	out := make([]client.Worker, len(picked))
 	for i, p := range picked {
-		out[i] = s.worker(p)
+		s.worker(&out[i], &p)
 		out[i].Keys = keys(p.Spec)
 		if s.o.Statistics != nil && out[i].PID != 0 {
 			out[i].Statistics = s.o.Statistics(lifecycle.ProcessID{Worker: out[i].Name, Generation: out[i].Generation})

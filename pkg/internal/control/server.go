@@ -176,10 +176,15 @@ func fail(w http.ResponseWriter, err error) {
 }
 
 func answer(w http.ResponseWriter, v any) error {
-	w.Header().Set("Content-Type", "application/json")
-	patience(w)
+	begin(w)
 	json.NewEncoder(w).Encode(v) // an error is the client's, who left
 	return nil
+}
+
+// begin is what comes before an answer.
+func begin(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	patience(w)
 }
 
 // patience bounds how long the next writes may take, so that a client which

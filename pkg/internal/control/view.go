@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/workersd/workersd/pkg/client"
-	"github.com/workersd/workersd/pkg/internal/event"
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
 	"github.com/workersd/workersd/pkg/internal/supervisor"
 	"github.com/workersd/workersd/pkg/spec"
@@ -18,7 +17,7 @@ func (s *Server) manager(snap supervisor.Snapshot) client.Manager {
 	m := client.Manager{
 		Title: snap.Manager.Title, Version: s.o.Version, PID: s.o.PID, Started: snap.Started, Now: snap.Time, Files: snap.Files,
 		Enforcement: s.o.Enforcement, Because: s.o.Because, Stopping: snap.Stopping, Refused: s.refused.Load(),
-		Recycled: s.o.History.Count(event.Recycling, snap.Time.Add(-time.Hour)),
+		Recycled: s.o.History.Recycled(snap.Time),
 	}
 	for i := range snap.Workers {
 		w := &snap.Workers[i].Worker
@@ -33,9 +32,12 @@ func (s *Server) manager(snap supervisor.Snapshot) client.Manager {
 	return m
 }
 
-func (s *Server) worker(st supervisor.Status) client.Worker {
+// worker fills out with what there is to see of a worker; its params and
+// executions take the room of those that were there.
+func (s *Server) worker(out *client.Worker, st *supervisor.Status) {
 	w, p := &st.Worker, &st.Worker.Places[0]
-	out := client.Worker{
+	params, running := out.Params, out.Running[:0]
+	*out = client.Worker{
 		Name: st.Spec.Name, Entry: st.Spec.Entry, State: w.State.String(), Wanted: bool(w.Wanted),
 		PID: p.PID, Generation: p.Generation, Since: w.Since, NextStart: w.NextStart,
 		Executions: p.Executions, Failed: p.Failed, Reports: p.Reported || st.Spec.Type == spec.Task,
@@ -54,15 +56,17 @@ func (s *Server) worker(st supervisor.Status) client.Worker {
 		out.Generation = w.Generation
 	}
 	for _, e := range p.Running {
-		out.Running = append(out.Running, client.Execution{ID: e.ID, Age: time.Since(e.Began)})
+		running = append(running, client.Execution{ID: e.ID, Age: time.Since(e.Began)})
 	}
-	if len(st.Spec.Params) > 0 {
-		out.Params = map[string]string{}
-		for _, p := range st.Spec.Params {
-			out.Params[p.Name] = p.Value
-		}
+	out.Running = running
+	if params == nil && len(st.Spec.Params) > 0 {
+		params = map[string]string{}
 	}
-	return out
+	clear(params)
+	for _, p := range st.Spec.Params {
+		params[p.Name] = p.Value
+	}
+	out.Params = params
 }
 
 // keys are what differs from the defaults, as a person would write it.

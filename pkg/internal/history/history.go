@@ -34,7 +34,9 @@ type History struct {
 	next   int // where the next record goes in recent
 	deaths map[string][]event.Record
 	subs   map[*Subscription]struct{}
-	lost   uint64 // records that no disk took
+	// recycled is of records of any manager, as far as they are on disk.
+	recycled tally
+	lost     uint64 // records that no disk took
 
 	file *appender // nil: memory only
 	// queue takes records to the disk's goroutine; Close closes it. Its buffer
@@ -100,6 +102,9 @@ func (h *History) keep(r event.Record) {
 	} else {
 		h.recent[h.next] = r
 		h.next = (h.next + 1) % recentRecords
+	}
+	if r.Kind == event.Recycling && r.Time.Unix() >= 0 {
+		h.recycled.add(r.Time)
 	}
 	if r.Kind == event.Gone || r.Kind == event.NotStarted {
 		d := append(h.deaths[r.Worker], r)
@@ -193,16 +198,11 @@ func (h *History) Deaths(worker string) []event.Record {
 	return append([]event.Record(nil), h.deaths[worker]...)
 }
 
-// Count is how many kept records of one kind are not older than since.
-func (h *History) Count(k event.Kind, since time.Time) (n int) {
+// Recycled is how often workers were recycled in the hour before now.
+func (h *History) Recycled(now time.Time) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for i := range h.recent {
-		if h.recent[i].Kind == k && h.recent[i].Time.After(since) {
-			n++
-		}
-	}
-	return n
+	return h.recycled.lastHour(now)
 }
 
 // Subscription is a reader that follows. A reader that is too slow loses

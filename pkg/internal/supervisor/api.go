@@ -50,6 +50,17 @@ type Snapshot struct {
 	Unknown uint64
 }
 
+// Counts are how many workers are how, at one moment of the loop.
+type Counts struct {
+	Time     time.Time
+	Title    string // of the manager
+	Wanted   int    // to be up
+	Up       int
+	Backoff  int
+	Living   int // something of them lives
+	Stopping bool
+}
+
 // Verb is what an operator can ask of workers.
 type Verb string
 

@@ -50,6 +50,7 @@ func chaos(t *testing.T, seed uint64) {
 		ctx := context.Background()
 		for range 60 {
 			r2.sleep(pick(r, 0, time.Second, time.Minute, time.Hour) + time.Duration(r.IntN(1000))*time.Millisecond)
+			r2.counted()
 			name := fmt.Sprintf("w@%d", r.IntN(10))
 			switch r.IntN(8) {
 			case 0:
@@ -86,6 +87,34 @@ func chaos(t *testing.T, seed uint64) {
 			r2.sleep(time.Second)
 		}
 	})
+}
+
+// counted checks the counts against all workers.
+func (r *rig) counted() {
+	r.Helper()
+	snap, err := r.s.Snapshot(context.Background())
+	counts, err2 := r.s.Counts(context.Background())
+	if err != nil || err2 != nil {
+		return // it has ended
+	}
+	want := supervisor.Counts{Time: counts.Time, Title: snap.Manager.Title, Stopping: snap.Stopping}
+	for _, w := range snap.Workers {
+		if w.Worker.Wanted == lifecycle.WantedUp {
+			want.Wanted++
+		}
+		switch w.Worker.State {
+		case lifecycle.Up:
+			want.Up++
+		case lifecycle.Backoff:
+			want.Backoff++
+		}
+		if !w.Worker.Idle() {
+			want.Living++
+		}
+	}
+	if counts != want {
+		r.Errorf("counts are %+v, want %+v", counts, want)
+	}
 }
 
 // snapshotOrNone is empty once the loop has ended.

@@ -41,6 +41,26 @@ func (s *Supervisor) Snapshot(ctx context.Context) (snap Snapshot, err error) {
 	return snap, err
 }
 
+// Counts tell how the workers are. Who asks every few seconds asks for them: it
+// costs no copy.
+func (s *Supervisor) Counts(ctx context.Context) (c Counts, err error) {
+	err = s.call(ctx, func() {
+		c = Counts{Time: s.now, Title: s.list.Manager.Title, Living: s.living, Stopping: s.stopping}
+		for _, sl := range s.order {
+			if sl.w.Wanted == lifecycle.WantedUp {
+				c.Wanted++
+			}
+			switch sl.w.State {
+			case lifecycle.Up:
+				c.Up++
+			case lifecycle.Backoff:
+				c.Backoff++
+			}
+		}
+	})
+	return c, err
+}
+
 // List is the list that is in force.
 func (s *Supervisor) List(ctx context.Context) (l spec.List, err error) {
 	err = s.call(ctx, func() { l = s.list })

@@ -37,6 +37,14 @@ func main() {
 		case "copy":
 			copyFloor(os.Args[3:], os.Args[2])
 			return
+		case "insert":
+			if len(os.Args) != 4 {
+				fatal("insert FILE SECTION")
+			}
+			if err := insert(os.Args[2], os.Args[3], os.Stdin, os.Stdout); err != nil {
+				fatal("%v", err)
+			}
+			return
 		case "grow":
 			fatal("%v", growUntilTold(os.Args[2]))
 		}

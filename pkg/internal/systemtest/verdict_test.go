@@ -9,7 +9,7 @@ import (
 )
 
 // The pool is full while each worker is below its own limit: one goes, and the
-// reason is nobody's own.
+// reason is nobody's own. The victim lives long enough to be seen before.
 func TestPoolLimit(t *testing.T) {
 	m := manage(t, `
 [manager]
@@ -22,7 +22,7 @@ command = ["HOG", "-report=DIR/small", "-to=20", "grow"]
 [worker.other]
 command = ["HOG", "-report=DIR/other", "-to=30", "grow"]
 [worker.victim]
-command = ["HOG", "-report=DIR/victim", "-to=90", "-step=2", "-every=0", "grow"]
+command = ["HOG", "-report=DIR/victim", "-to=90", "-step=1", "grow"]
 enabled = false
 `)
 	m.said("small", 1, "full")

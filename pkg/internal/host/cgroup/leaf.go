@@ -44,10 +44,10 @@ type Leaf struct {
 	told                    bool // it has fired since the last look
 
 	pace    pace
-	due     time.Time // of the next look; zero: none before something happens
-	rarely  bool      // the next look is a rare one
-	quiet   time.Time // no look before, however many events come
-	stalled time.Time // last look at the pressure
+	due     time.Time     // of the next look; zero: none before something happens
+	slack   time.Duration // how much earlier the next look may come
+	quiet   time.Time     // no look before, however many events come
+	stalled time.Time     // last look at the pressure
 
 	events      map[string]int64 // memory.events, at the last look
 	base        []int64          // the ancestors' oom counters, see verdict
@@ -156,7 +156,9 @@ func (l *Leaf) Started() error {
 	}
 	l.running = true
 	if l.due.IsZero() { // else it was told of something already
-		l.due = l.tree.clock().Add(l.tree.interval())
+		now := l.tree.clock()
+		l.due, l.slack = now.Add(l.tree.interval()), l.tree.interval()/4
+		l.pace.at = now // it began with nothing: what it has by then is growth
 		l.tree.kick()
 	}
 	if l.limits.PidsMax == 0 {

@@ -28,18 +28,19 @@ const (
 // mark says what happened to a leaf; the loop looks at it next.
 func (l *Leaf) mark(now time.Time) {
 	l.mu.Lock()
-	l.armed, l.told, l.due, l.rarely = false, true, now, false
+	l.armed, l.told, l.due, l.slack = false, true, now, 0
 	l.mu.Unlock()
 }
 
 // dueAt is when the leaf is to be looked at. Early is true where that may as
-// well be now: who wakes for one rare look does those of the others with it, or
-// hundreds of idle workers would wake us hundreds of times a minute.
+// well be now: who wakes for one look does those of the others with it that
+// have time, or hundreds of workers would wake us hundreds of times after their
+// start, and again each minute.
 func (l *Leaf) dueAt(now time.Time) (due time.Time, early, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	left := l.due.Sub(now)
-	return l.due, l.rarely && left < rare/4, !l.due.IsZero() && !l.closed && !l.lost
+	return l.due, left < l.slack, !l.due.IsZero() && !l.closed && !l.lost
 }
 
 // look reads the leaf, because the kernel said so or because it is time, and
@@ -113,7 +114,10 @@ func (l *Leaf) inspect(now time.Time) (passed bool, u usage) {
 		l.list(now, u.current)
 	}
 	wait := l.wait(now)
-	l.due, l.rarely = now.Add(wait), wait == rare
+	l.due, l.slack = now.Add(wait), 0
+	if wait == rare {
+		l.slack = rare / 4
+	}
 	return passed, u
 }
 

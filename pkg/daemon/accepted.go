@@ -12,7 +12,7 @@ import (
 // The last accepted list is kept beside the control socket while a manager
 // runs, and removed at its orderly end. A manager that finds one follows a
 // manager that was killed: an automatic restart, where a list that has been
-// broken meanwhile must not take all workers down (DESIGN §8).
+// broken meanwhile must not take all workers down.
 
 func saveAccepted(path string, files []config.File) error {
 	b, err := json.Marshal(files)

@@ -38,8 +38,9 @@ type daemon struct {
 	host    *host.Host
 	sup     *supervisor.Supervisor
 
-	reloading sync.Mutex  // one reload at a time
-	ending    atomic.Bool // a signal to end has come
+	happened  chan struct{} // buffer of 1: there is something new to tell systemd
+	reloading sync.Mutex    // one reload at a time
+	ending    atomic.Bool   // a signal to end has come
 }
 
 // drainPatience is how long the end waits for output and records that are
@@ -276,6 +277,10 @@ func (d *daemon) reload(ctx context.Context) (plan.Plan, error) {
 func (d *daemon) record(r event.Record) {
 	mayHang()
 	d.history.Add(r)
+	select {
+	case d.happened <- struct{}{}:
+	default:
+	}
 	if d.journal != nil {
 		d.journal.Record(levelOf(r), r)
 		return

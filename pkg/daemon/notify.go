@@ -9,29 +9,33 @@ import (
 	"github.com/workersd/workersd/pkg/internal/supervisor"
 )
 
-// How often systemd is told how the workers are, and how much time is asked for
-// at a time while they start or drain. EXTEND_TIMEOUT_USEC moves the service's
-// watchdog as well (FACTS §13): so never more than WatchdogSec.
+// Systemd is told how the workers are when something has happened, and what
+// happens soon after is told together. EXTEND_TIMEOUT_USEC moves the service's
+// watchdog as well: so never more than WatchdogSec is asked for at a time while
+// workers start or drain.
 const (
-	statusEvery = 2 * time.Second
+	statusEvery = 2 * time.Second // at most, and as long as time is asked for
+	statusOften = time.Minute     // at least: an hour passes by itself
 	extendBy    = 15 * time.Second
 )
 
 // tellSystemd tells that the manager is ready, alive and how its workers are,
 // always by way of the loop: a loop that hangs tells nothing, and systemd acts.
+// A pool in which nothing happens costs no more than the watchdog.
 func (d *daemon) tellSystemd(ctx context.Context) {
 	if !d.systemd.Enabled() {
 		return
 	}
-	every, watchdog := statusEvery, systemd.WatchdogInterval()
-	if watchdog > 0 {
-		every = min(every, watchdog/4)
+	soon, often := statusEvery, statusOften
+	watchdog := systemd.WatchdogInterval()
+	if watchdog > 0 { // half of it is what sd_watchdog_enabled(3) advises
+		soon, often = min(soon, watchdog/4), min(often, watchdog/2)
 	}
 	extend := extension()
 	d.systemd.Extend(extend)
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	first, said, alive := d.sup.FirstRound(), "", time.Time{}
+	timer := time.NewTimer(soon)
+	defer timer.Stop()
+	first, happened, said, last := d.sup.FirstRound(), d.happened, "", time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -39,16 +43,20 @@ func (d *daemon) tellSystemd(ctx context.Context) {
 		case <-first:
 			first = nil
 			d.systemd.Ready()
-		case <-tick.C:
+		case <-happened:
+			happened = nil
+			timer.Reset(soon - time.Since(last))
+			continue
+		case <-timer.C:
 		}
+		last, happened = time.Now(), d.happened
+		timer.Reset(often)
 		now, err := d.sup.Counts(ctx)
 		if err != nil {
 			continue
 		}
-		// Half of the interval is what sd_watchdog_enabled(3) advises.
-		if watchdog > 0 && time.Since(alive) > watchdog/2-every {
+		if watchdog > 0 {
 			d.systemd.Watchdog()
-			alive = time.Now()
 		}
 		if text := d.statusText(now); text != said {
 			d.systemd.Status(text)
@@ -56,6 +64,7 @@ func (d *daemon) tellSystemd(ctx context.Context) {
 		}
 		if first != nil || now.Stopping {
 			d.systemd.Extend(extend)
+			timer.Reset(soon)
 		}
 	}
 }

@@ -25,7 +25,7 @@ func Main(args []string) int {
 
 // Run is one manager from its start to its end; it returns the exit code.
 //
-// In a terminal the calling process becomes the guard (DESIGN §8), and the
+// In a terminal the calling process becomes the guard, and the
 // manager is the same program executed again with the same arguments, which
 // reaches Run a second time. So it is called early in main, by a program that
 // has started nothing yet.
@@ -38,7 +38,7 @@ func Run(o Options) int {
 		o.Stderr = os.Stderr
 	}
 	keepWithoutReader()
-	d := &daemon{o: o, service: os.Getenv("NOTIFY_SOCKET") != ""}
+	d := &daemon{o: o, service: os.Getenv("NOTIFY_SOCKET") != "", happened: make(chan struct{}, 1)}
 	if !d.service && !guard.Guarded() {
 		// What can be seen to be wrong is said before a second process is made.
 		if o.List == nil {

@@ -149,8 +149,8 @@ func setEnv(field *[]spec.EnvVar, v *value) (fs []fault) {
 	return fs
 }
 
-// ours reports whether a variable is one that the manager sets for each process
-// (DESIGN §6); WORKERSD_SOCKET is only read, by workersctl.
+// ours reports whether a variable is one that the manager sets for each process;
+// WORKERSD_SOCKET is only read, by workersctl.
 func ours(name string) bool {
 	switch name {
 	case "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID":

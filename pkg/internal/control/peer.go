@@ -85,7 +85,7 @@ func peerGroups(fd int) []int {
 	}
 }
 
-// may decides who may do what (DESIGN §8): root and the service's own user act,
+// may decides who may do what: root and the service's own user act,
 // save from inside a worker; the group looks.
 func (s *Server) may(p *peer, n need) error {
 	refuse := func(text, hint string) error {

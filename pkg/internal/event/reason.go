@@ -4,7 +4,7 @@ package event
 // stand in the log, the journal, the history, the API and the metrics.
 type Reason string
 
-// The reasons of DESIGN §2, each defined here and nowhere else.
+// The reasons, each defined here and nowhere else.
 const (
 	MaxRequests  Reason = "max_requests"  // it did its number of executions
 	MaxLifetime  Reason = "max_lifetime"  // it lived as long as it may

@@ -28,7 +28,7 @@ var instance = func() string {
 	return hex.EncodeToString(b)
 }()
 
-// forManager are variables that were meant for the manager (DESIGN §6); those
+// forManager are variables that were meant for the manager; those
 // that end in _ are prefixes.
 var forManager = []string{
 	"NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_", "MEMORY_PRESSURE_", "JOURNAL_STREAM", "FDSTORE",

@@ -14,7 +14,7 @@ import (
 	"github.com/workersd/workersd/pkg/spec"
 )
 
-// sampled holds trees where no cgroup can (DESIGN §5.6): a process belongs to a
+// sampled holds trees where no cgroup can: a process belongs to a
 // worker if it descends from its main process, is in its session, or was
 // started with its mark in the environment. We are a subreaper, so whatever
 // leaves its parents becomes our child and is found there.

@@ -47,6 +47,22 @@
 //
 // Executions count once, whether END, COUNT or both tell of them, in any order.
 //
+// # What always holds
+//
+//  1. A place holds at most one living process, and the second place is used
+//     only with overlap.
+//  2. A worker that is wanted up has a living process or a deadline, or is Done.
+//  3. Every state that passes has a deadline.
+//  4. An event about a generation that is over orders nothing.
+//  5. A worker that is wanted down and of which nothing lives has no deadline,
+//     and each process was released exactly once.
+//  6. A planned replacement never backs off and never counts as a failure.
+//  7. SIGKILL never comes before the stop signal and its grace, save at the hard
+//     limit, at an operator's kill, at a second signal to the manager, and for
+//     what a main process left behind.
+//
+// # Purity
+//
 // Nothing here reads a clock, waits, or draws a random number: jitter is a hash
 // of worker and generation, so that a test, and a manager after a crash, repeat
 // it. A deadline is a value that is compared with now, never a timer, so it

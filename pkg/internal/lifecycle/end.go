@@ -120,7 +120,7 @@ func (s *step) done() {
 }
 
 // verdict decides why a process ended: what the counters show, then our own
-// order, then its exit status (DESIGN §5.5).
+// order, then its exit status.
 func verdict(p *Process, oom OOM) event.Reason {
 	st := p.ExitStatus
 	if oom != NoOOM && !p.KillOrdered && (st.Signal == spec.SIGKILL || st.Unknown) {

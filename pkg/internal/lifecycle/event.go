@@ -73,7 +73,7 @@ type (
 	}
 )
 
-// What a process says of itself (DESIGN §6).
+// What a process says of itself.
 type (
 	// Ready: READY=1.
 	Ready struct{ Generation uint64 }

@@ -35,7 +35,7 @@ var kinds = []struct {
 	{5, outdated}, {3, respecified}, {6, granted}, {2, oddities}, {3, remembers},
 }
 
-// TestInvariants holds the seven invariants of DESIGN §4 against random
+// TestInvariants holds the seven invariants of the package comment against random
 // sequences of events and times.
 func TestInvariants(t *testing.T) {
 	n := *steps

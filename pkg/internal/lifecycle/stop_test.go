@@ -204,7 +204,7 @@ func TestStuck(t *testing.T) {
 	}
 }
 
-// TestVerdict decides why a process ended (DESIGN §5.5): what the counters
+// TestVerdict decides why a process ended: what the counters
 // show, then our own order, then the exit status.
 func TestVerdict(t *testing.T) {
 	killed, term := Status{Signal: sigkill}, Status{Signal: sigterm}

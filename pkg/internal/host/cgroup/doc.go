@@ -1,6 +1,6 @@
 // Package cgroup holds each process of a worker in a leaf of a delegated cgroup v2 subtree.
 //
-// The layout below the delegated root (DESIGN §7):
+// The layout below the delegated root:
 //
 //	ROOT/manager/               the manager itself, so that ROOT may have controllers
 //	ROOT/workers/               the pool: no processes, its own cgroup.subtree_control

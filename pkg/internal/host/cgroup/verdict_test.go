@@ -6,7 +6,7 @@ import (
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
 )
 
-// The table of FACTS §13, and the cases between its lines.
+// What the kernel was seen to count, and the cases between.
 func TestVerdict(t *testing.T) {
 	for _, c := range []struct {
 		name       string

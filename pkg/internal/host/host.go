@@ -56,6 +56,7 @@ type Host struct {
 	table   *process.Table
 	spawner *process.Spawner
 	users   process.Users
+	null    *os.File // every process's standard input
 	notify  *notify.Hub
 	logs    *logs.Hub
 	hold    enforcer
@@ -88,7 +89,7 @@ type proc struct {
 }
 
 // New makes the machine ready. Close ends it.
-func New(o Options) (*Host, error) {
+func New(o Options) (_ *Host, err error) {
 	h := &Host{
 		o: o, events: make(chan supervisor.HostEvent, 256), closing: make(chan struct{}),
 		queues: newQueues(), procs: map[lifecycle.ProcessID]*proc{},
@@ -99,7 +100,14 @@ func New(o Options) (*Host, error) {
 	if err := process.KeepDescriptors(); err != nil {
 		return nil, fmt.Errorf("descriptors that we were started with: %w", err)
 	}
-	var err error
+	if h.null, err = os.Open(os.DevNull); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			h.null.Close()
+		}
+	}()
 	h.notify, err = notify.NewHub(notify.Options{
 		Dir: o.NotifyDir, Deliver: h.said, Member: h.member,
 		Problem: func(id lifecycle.ProcessID, text string) { o.Log.Warn(id.Worker + ": " + text) },
@@ -380,6 +388,7 @@ func (h *Host) Close(ctx context.Context) {
 		h.o.Log.Warn(fmt.Sprintf("output of workers: %v", err))
 	}
 	h.table.Close()
+	h.null.Close()
 }
 
 // closeFiles closes our copies of what a child was given.

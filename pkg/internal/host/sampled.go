@@ -26,26 +26,34 @@ type sampled struct {
 	quit     chan struct{}
 	done     chan struct{}
 
+	// These belong to the goroutine that watches. A pass over all reads them
+	// without the lock: thousands of processes take long, and who starts or ends
+	// one of them need not wait for it.
+	all     procmem.Table
+	wholeAt time.Time // next pass that reads everything anew
+
 	mu    sync.Mutex       // guards all below
 	mains map[int]*session // by the pid of the main process, also when it has ended
 	// owned is whose each process was when it was seen last: it stays so when its
-	// parents are gone.
-	owned   map[int]owned
-	table   procmem.Table
-	check   time.Duration
-	passAt  time.Time // next pass over all
-	wholeAt time.Time // next one that reads everything anew
+	// parents are gone. Each pass makes it anew, out of the spare one.
+	owned  map[int]owned
+	spare  map[int]owned
+	table  procmem.Table
+	check  time.Duration
+	passes int       // over all, that have begun
+	passAt time.Time // the next one
 }
 
 type owned struct {
 	by    *session
 	start uint64
+	pass  int // in which it was found
 }
 
 func newSampled(children *process.Table, m spec.Manager, r reports) *sampled {
 	s := &sampled{
 		children: children, r: r, self: os.Getpid(), wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
-		mains: map[int]*session{}, owned: map[int]owned{}, check: m.CheckInterval,
+		mains: map[int]*session{}, owned: map[int]owned{}, spare: map[int]owned{}, check: m.CheckInterval,
 	}
 	go s.watch()
 	return s
@@ -92,7 +100,7 @@ func (s *sampled) close() {
 		}
 		left := 0
 		for _, p := range s.table.Procs {
-			if !p.Zombie && s.top(p) != 0 {
+			if !p.Zombie && s.descends(p) {
 				s.table.Signal(p, syscall.SIGKILL)
 				left++
 			}
@@ -104,23 +112,23 @@ func (s *sampled) close() {
 	}
 }
 
-// top is the ancestor of p that is our child, p itself perhaps; 0: no descendant.
-func (s *sampled) top(p procmem.Proc) int {
+// descends reports whether p is below us in the table.
+func (s *sampled) descends(p procmem.Proc) bool {
 	for range 1000 {
 		if p.PPID == s.self {
-			return p.PID
+			return true
 		}
 		var ok bool
 		if p, ok = s.table.Find(p.PPID); !ok {
-			return 0
+			return false
 		}
 	}
-	return 0
+	return false
 }
 
-// owner is the session that p belongs to, nil for a stranger. The table was
-// just scanned.
-func (s *sampled) owner(p procmem.Proc) *session {
+// owner is the session that p belongs to, nil for a stranger. Its ancestors are
+// looked up in a table that was just scanned.
+func (s *sampled) owner(table *procmem.Table, p procmem.Proc) *session {
 	for range 1000 {
 		if t := s.mains[p.PID]; t != nil && !t.ended {
 			return t
@@ -136,13 +144,13 @@ func (s *sampled) owner(p procmem.Proc) *session {
 				return t
 			}
 			// Whose its session's leader is, it is, too.
-			if leader, ok := s.table.Find(p.Session); ok && leader.PID != p.PID && leader.PID != s.self {
-				return s.owner(leader)
+			if leader, ok := table.Find(p.Session); ok && leader.PID != p.PID && leader.PID != s.self {
+				return s.owner(table, leader)
 			}
 			return nil
 		}
 		var ok bool
-		if p, ok = s.table.Find(p.PPID); !ok {
+		if p, ok = table.Find(p.PPID); !ok {
 			return nil
 		}
 	}
@@ -169,7 +177,7 @@ func (s *sampled) orphan(p procmem.Proc) *session {
 	generation, _ := s.table.Env(p.PID, "WORKERSD_GENERATION")
 	for _, t := range s.mains {
 		if t.id.Worker == worker && strconv.FormatUint(t.id.Generation, 10) == generation {
-			s.owned[p.PID] = owned{t, p.Start}
+			s.owned[p.PID] = owned{t, p.Start, s.passes}
 			return t
 		}
 	}
@@ -195,6 +203,7 @@ type session struct {
 	peak       spec.Bytes
 	at         time.Time
 	due        time.Time     // when it could reach its next limit; zero: not before the next pass
+	pass       int           // that had begun when it was started
 	young      time.Duration // until the next look at one that is new; 0: it never was watched from its start
 	growth     float64       // fastest seen of late, bytes per second
 	members    []procmem.Proc
@@ -207,7 +216,7 @@ func (t *session) place() (int, string) { return -1, "" }
 
 func (t *session) started(pid int) {
 	t.s.mu.Lock()
-	t.pid = pid
+	t.pid, t.pass = pid, t.s.passes
 	t.s.mains[pid] = t
 	limited := t.limited()
 	if limited {
@@ -252,7 +261,7 @@ func (t *session) kill() {
 		return
 	}
 	for _, p := range s.table.Procs {
-		if !p.Zombie && p.PID != s.self && s.owner(p) == t {
+		if !p.Zombie && p.PID != s.self && s.owner(&s.table, p) == t {
 			s.table.Signal(p, syscall.SIGKILL)
 		}
 	}
@@ -301,7 +310,7 @@ func (s *sampled) clearByScan(t *session) bool {
 		return false
 	}
 	for _, p := range s.table.Procs {
-		if !p.Zombie && p.PID != s.self && s.owner(p) == t {
+		if !p.Zombie && p.PID != s.self && s.owner(&s.table, p) == t {
 			return false
 		}
 	}

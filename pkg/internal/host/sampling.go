@@ -55,12 +55,16 @@ func (s *sampled) pass(now time.Time) (next time.Duration, passed []func()) {
 	if all {
 		s.passAt = now.Add(s.interval())
 		all = len(s.mains) > 0 && s.readAll(now)
+		now = time.Now()
 	}
 	next = s.passAt.Sub(now)
 	for _, t := range s.mains {
-		if due := !t.due.IsZero() && !now.Before(t.due); due && !all {
+		due := !t.due.IsZero() && !now.Before(t.due)
+		switch {
+		case all && t.pass < s.passes:
+		case due:
 			t.read()
-		} else if !all {
+		default:
 			next = t.sooner(next, now)
 			continue
 		}
@@ -82,34 +86,56 @@ func (s *sampled) interval() time.Duration {
 	return max(s.check, unlimitedEvery)
 }
 
-// readAll sums up all trees, in one pass over /proc.
+// readAll sums up all trees, in one pass over /proc. It lets go of the lock
+// meanwhile: what is started then is not in the pass.
 func (s *sampled) readAll(now time.Time) bool {
-	var err error
-	if !now.Before(s.wholeAt) {
-		s.wholeAt = now.Add(wholeEvery)
-		err = s.table.Scan()
-	} else {
-		err = s.table.Refresh(func(p procmem.Proc) bool { return s.known(p) != nil || s.mains[p.PID] != nil })
-	}
+	s.passes++
+	s.mu.Unlock()
+	err := s.scan(now)
+	s.mu.Lock()
 	if err != nil {
 		return false
 	}
 	for _, t := range s.mains {
-		t.sum, t.members = 0, t.members[:0]
+		if t.pass < s.passes {
+			t.sum, t.members = 0, t.members[:0]
+		}
 	}
-	seen := make(map[int]owned, len(s.owned))
-	for _, p := range s.table.Procs {
+	seen := s.spare
+	clear(seen)
+	for pid, o := range s.owned {
+		if o.pass == s.passes { // found by others since the pass began
+			seen[pid] = o
+		}
+	}
+	for i := range s.all.Procs {
+		p := &s.all.Procs[i]
+		p.Watched = false
 		if p.Zombie || p.PPID == 0 || p.PID == s.self {
 			continue
 		}
-		if t := s.owner(p); t != nil {
-			t.sum += p.RSS
-			t.members = append(t.members, p)
-			seen[p.PID] = owned{t, p.Start}
+		t := s.owner(&s.all, *p)
+		if t == nil {
+			continue
 		}
+		p.Watched = true
+		if t.pass < s.passes {
+			t.sum += p.RSS
+			t.members = append(t.members, *p)
+		}
+		seen[p.PID] = owned{t, p.Start, 0}
 	}
-	s.owned = seen
+	s.owned, s.spare = seen, s.owned
 	return true
+}
+
+// scan is the part of a pass that takes long.
+func (s *sampled) scan(now time.Time) error {
+	if now.Before(s.wholeAt) {
+		return s.all.Refresh()
+	}
+	s.wholeAt = now.Add(wholeEvery)
+	return s.all.Scan()
 }
 
 // sooner is next, or what is left until the session's own look.

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -139,5 +140,46 @@ func TestDue(t *testing.T) {
 		if d := got - c.want; d < -time.Millisecond || d > time.Millisecond {
 			t.Errorf("after %v with %v: due in %v, want %v", c.after, c.sum, got, c.want)
 		}
+	}
+}
+
+// A pass over all takes long where there are thousands. Who starts or ends a
+// worker meanwhile does not wait for it, and what is started is not judged by a
+// pass that began before.
+func TestPassHoldsUpNobody(t *testing.T) {
+	root := t.TempDir()
+	stat := filepath.Join(root, "7", "stat")
+	if err := os.Mkdir(filepath.Dir(stat), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(stat, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &sampled{wake: make(chan struct{}, 1), check: time.Hour, mains: map[int]*session{}, owned: map[int]owned{}, spare: map[int]owned{}}
+	s.all.Root = root
+	old := &session{s: s, soft: spec.GiB}
+	old.started(7)
+	done := make(chan struct{})
+	go func() {
+		s.pass(time.Now())
+		close(done)
+	}()
+	w, err := os.OpenFile(stat, os.O_WRONLY, 0) // returns when the pass reads it
+	if err != nil {
+		t.Fatal(err)
+	}
+	young := &session{s: s, soft: spec.GiB}
+	young.started(8)
+	if _, ok := old.memory(); ok {
+		t.Error("its memory is known before it was read")
+	}
+	fmt.Fprintf(w, "7 (old) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 100 0 3 0\n")
+	w.Close()
+	<-done
+	if n, ok := old.memory(); !ok || n != spec.Bytes(3*os.Getpagesize()) {
+		t.Errorf("its memory is %v, %v", n, ok)
+	}
+	if n, ok := young.memory(); ok {
+		t.Errorf("the memory of one that came later is %v", n)
 	}
 }

@@ -76,23 +76,18 @@ func (h *Host) spawn(p *proc, order supervisor.SpawnOrder) (pid int, err error) 
 		}
 	}()
 	env := environment{worker: w, id: p.id, user: user, maxRequests: order.MaxRequests, notify: sock.Path, file: fromFile, output: out.Env, instance: instance}.build()
-	path := process.Self()
-	if !w.Self {
-		if path, err = process.Look(w.Command[0], value(env, "PATH")); err != nil {
-			return 0, err
-		}
-	}
-	null, err := os.Open(os.DevNull)
-	if err != nil {
+	var path string
+	if w.Self {
+		path = process.Self()
+	} else if path, err = process.Look(w.Command[0], value(env, "PATH")); err != nil {
 		return 0, err
 	}
-	defer null.Close()
 	fd, dir := hold.place()
 	// From here on the process is findable: its end may come at once.
 	p.setHolder(hold)
 	pid, err = h.spawner.Do(process.Start{
 		Path: path, Args: w.Command, Env: env, Dir: w.Directory, User: user, Umask: w.Umask,
-		Files: []*os.File{null, out.Stdout, out.Stderr, sock.Pipe},
+		Files: []*os.File{h.null, out.Stdout, out.Stderr, sock.Pipe},
 		Nice:  w.Nice, OOMScoreAdj: w.OOMScoreAdj, LimitNoFile: w.LimitNoFile,
 		CgroupFD: fd, CgroupPath: dir,
 		Problem: func(text string) { h.o.Log.Warn(w.Name + ": " + text) },

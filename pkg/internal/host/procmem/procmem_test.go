@@ -144,7 +144,7 @@ func TestSelf(t *testing.T) {
 }
 
 // Refresh finds what is new, forgets what is gone, and reads again only what is
-// wanted.
+// watched.
 func TestRefresh(t *testing.T) {
 	start := func() int {
 		pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, nil)
@@ -165,11 +165,12 @@ func TestRefresh(t *testing.T) {
 	}
 	for i := range table.Procs {
 		table.Procs[i].RSS = -1
+		table.Procs[i].Watched = table.Procs[i].PID == old
 	}
 	end(gone)
 	fresh := start()
 	defer end(fresh)
-	if err := table.Refresh(func(p Proc) bool { return p.PID == old }); err != nil {
+	if err := table.Refresh(); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.IsSortedFunc(table.Procs, func(a, b Proc) int { return a.PID - b.PID }) {
@@ -186,6 +187,9 @@ func TestRefresh(t *testing.T) {
 		}
 	}
 	p, _ := table.Find(old)
+	if !p.Watched {
+		t.Errorf("%+v is not watched any more", p)
+	}
 	if now, _ := table.Read(old); now.Start != p.Start || p.PPID != os.Getpid() {
 		t.Errorf("refreshed %+v, read %+v", p, now)
 	}

@@ -18,6 +18,7 @@ type Proc struct {
 	Start                     uint64 // clock ticks since boot: with PID it names a process
 	RSS                       spec.Bytes
 	Zombie                    bool
+	Watched                   bool // set by who reads the table, and kept by Refresh
 }
 
 // Table reads /proc, again and again into the same memory.
@@ -50,10 +51,10 @@ func (t *Table) Scan() error {
 }
 
 // Refresh is a Scan at half the cost: only what is new is read whole. What was
-// there before keeps what is known of it, save that RSS is read anew where
-// wanted. A pid that became another process's meanwhile is not noticed, nor is
+// there before keeps what is known of it, save that RSS is read anew where it is
+// Watched. A pid that became another process's meanwhile is not noticed, nor is
 // another parent: Scan now and then.
-func (t *Table) Refresh(wanted func(Proc) bool) error {
+func (t *Table) Refresh() error {
 	pids, err := t.list()
 	if err != nil {
 		return err
@@ -71,7 +72,7 @@ func (t *Table) Refresh(wanted func(Proc) bool) error {
 			continue
 		}
 		p := before[0]
-		if wanted(p) {
+		if p.Watched {
 			b, ok := t.file(pid, "/statm\x00")
 			if !ok {
 				continue

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -141,6 +142,7 @@ func (d *daemon) manage(list spec.List) (code int, err error) {
 	var readers sync.WaitGroup
 	readers.Go(func() { d.signals(ctx, sigs) })
 	readers.Go(func() { d.tellSystemd(ctx) })
+	readers.Go(func() { d.slimDown(ctx) })
 	err = d.sup.Run()
 	cancel()
 	readers.Wait()
@@ -152,6 +154,16 @@ func (d *daemon) manage(list spec.List) (code int, err error) {
 		return ExitFailed, err
 	}
 	return ExitOK, nil
+}
+
+// slimDown gives back what the first starts took and nobody needs any more:
+// with thousands of workers that is more than what stays.
+func (d *daemon) slimDown(ctx context.Context) {
+	select {
+	case <-d.sup.FirstRound():
+		debug.FreeOSMemory()
+	case <-ctx.Done():
+	}
 }
 
 func (d *daemon) newHost(m spec.Manager) (*host.Host, error) {

@@ -122,7 +122,7 @@ matrix.queue = ["mail", "report"]
 `)
 	s.start()
 	s.up(4)
-	after := "--after-cursor=" + s.since
+	after := s.since
 	var own []map[string]any
 	eventually(t, "the worker's lines", func() bool {
 		own = entries(t, after, "-t", worker)

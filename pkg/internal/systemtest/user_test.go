@@ -166,7 +166,7 @@ func TestTerminal(t *testing.T) {
 
 func TestUserService(t *testing.T) {
 	u := user(t)
-	since := cursor(t)
+	since := fromNow()
 	list := u.home + "/.config/workersd/workers.toml"
 	u.write(list, eaters(t))
 	u.run("systemctl", "--user", "daemon-reload")
@@ -176,7 +176,7 @@ func TestUserService(t *testing.T) {
 			t.Errorf("left: %+v", left)
 		}
 		if t.Failed() {
-			t.Log(run(t, "journalctl", "-q", "--no-pager", "--after-cursor="+since, fmt.Sprint("_UID=", testerUID)))
+			t.Log(run(t, "journalctl", "-q", "--no-pager", since, fmt.Sprint("_UID=", testerUID)))
 		}
 		u.command("systemctl", "--user", "reset-failed", unit).Run()
 	})
@@ -212,7 +212,7 @@ func TestUserService(t *testing.T) {
 	}
 	var said string
 	eventually(t, "the errors are in the journal", func() bool {
-		said = run(t, "journalctl", "-q", "--no-pager", "-o", "cat", "--after-cursor="+since, fmt.Sprint("_UID=", testerUID), "-t", "workersd")
+		said = run(t, "journalctl", "-q", "--no-pager", "-o", "cat", since, fmt.Sprint("_UID=", testerUID), "-t", "workersd")
 		return strings.Contains(said, "io_weight")
 	})
 	contains(t, "errors", said, "workers.toml:4:1:", "workers.toml:5:1:", "workers.toml:6:1:", ": user:", ": group:", ": io_weight:")

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -67,6 +68,9 @@ func Run(argv []string) (code int) {
 	}
 	told := newTold()
 	go told.read(r)
+	// We have read the whole worker list to see whether it is right, and need
+	// none of it from here on.
+	debug.FreeOSMemory()
 	ws := attend(pid, sigs)
 	if ws.Exited() {
 		code = ws.ExitStatus()

@@ -85,7 +85,8 @@ type proc struct {
 	main    int        // MAINPID: who is signalled, where it is another
 	exited  bool       // the reaper has its status
 	ended   bool       // and it was reported: only then may Emptied follow
-	emptied bool       // and that was asked for: it follows once
+	empty   bool       // and nothing was left of the tree
+	emptied bool       // and Emptied was asked for: it follows once
 }
 
 // New makes the machine ready. Close ends it.
@@ -310,6 +311,12 @@ func (h *Host) Kill(id lifecycle.ProcessID) {
 	h.then(id, func() {
 		p := h.find(id)
 		if p == nil || p.hold() == nil {
+			return
+		}
+		p.mu.Lock()
+		empty := p.empty
+		p.mu.Unlock()
+		if empty {
 			return
 		}
 		p.hold().kill()

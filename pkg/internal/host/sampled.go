@@ -267,6 +267,12 @@ func (t *session) kill() {
 	}
 }
 
+func (t *session) empty() bool {
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	return t.s.clear(t)
+}
+
 // clear reports whether nothing is left of a tree whose main process has ended.
 // Every process that it left has an ancestor that is our child now and that we
 // did not start: without such a child there is nothing, and no pass over /proc

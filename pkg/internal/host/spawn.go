@@ -119,7 +119,8 @@ func (p *proc) setHolder(hold holder) {
 }
 
 // exited is called once by the reaper. What the process said last comes before
-// its end; that may have to wait for the loop, so it is done in its queue.
+// its end; that may have to wait for the loop, so it is done in its queue. Mostly
+// nothing is left of the tree then, and no order is needed to know.
 func (h *Host) exited(p *proc, st lifecycle.Status) {
 	p.mu.Lock()
 	p.exited, p.pid = true, 0
@@ -130,8 +131,14 @@ func (h *Host) exited(p *proc, st lifecycle.Status) {
 		p.ended = true
 		pid := p.first
 		p.mu.Unlock()
-		h.o.Guard.Gone(pid)
 		h.report(p.id, lifecycle.Exited{Generation: p.id.Generation, Status: st})
+		if hold := p.hold(); hold.empty() {
+			p.mu.Lock()
+			p.empty, p.emptied = true, true
+			p.mu.Unlock()
+			hold.tellEmpty()
+		}
+		h.o.Guard.Gone(pid)
 	})
 }
 

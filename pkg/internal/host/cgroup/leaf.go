@@ -254,6 +254,13 @@ func (l *Leaf) readCurrent() (int64, error) {
 	return parseInt(string(b[:n]))
 }
 
+// Empty reports whether nothing lives in the leaf, for any goroutine.
+func (l *Leaf) Empty() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.closed && l.empty()
+}
+
 // TellEmpty asks for Emptied, once, as soon as nothing lives in the leaf; at
 // once when that is so already.
 func (l *Leaf) TellEmpty() {

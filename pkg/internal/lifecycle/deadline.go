@@ -24,7 +24,7 @@ func (p *Process) deadline(w *Worker) time.Time {
 		if p.Asked == "" {
 			at = earlier(at, p.LifeDeadline)
 		}
-		return earlier(at, p.warnAt(w.Spec))
+		return earlier(earlier(at, p.AskAt), p.warnAt(w.Spec))
 	case Stopping:
 		return p.stopDeadline(w)
 	case Killing:

@@ -191,6 +191,66 @@ func TestSoftMemory(t *testing.T) {
 	l.in(0)
 }
 
+// A soft limit below what a worker needs to begin with must not make it spend
+// its time starting: each process is let run for longer than the one before.
+func TestSoftLimitBelowNeed(t *testing.T) {
+	l := up(t, func(w *spec.Worker) { w.RestartDelay, w.RestartDelayMax = time.Second, 10*time.Second })
+	passed := func() { l.on(SoftMemoryPassed{l.w.Generation, 2, 1}) }
+	next := func() {
+		l.on(RecycleGranted{})
+		l.gone(l.w.Generation, exit(0))
+		l.on(Tick{})
+		l.on(Spawned{l.w.Generation, 100})
+		l.orders = nil
+	}
+	l.pass(10 * time.Millisecond)
+	passed()
+	l.want(Up, "ask soft_memory") // the first one may be a peak
+	var lives []time.Duration
+	for range 7 {
+		next()
+		began := l.now
+		l.pass(10 * time.Millisecond)
+		passed()
+		l.want(Up)
+		if r := l.last(event.Warning); r.Reason != event.SoftMemory || !strings.Contains(r.Message, "again as soon as it is started") {
+			t.Errorf("%+v", r)
+		}
+		l.now = l.w.Deadline
+		l.on(Tick{})
+		l.want(Up, "ask soft_memory")
+		lives = append(lives, l.now.Sub(began))
+	}
+	for i, least := range []time.Duration{1, 2, 4, 8, 10, 10, 10} {
+		if least *= time.Second; lives[i] < least || lives[i] > least+least/4 {
+			t.Errorf("they were let run for %v", lives)
+		}
+	}
+	// One that takes its time to get there is no part of it.
+	next()
+	l.pass(time.Minute)
+	passed()
+	l.want(Up, "ask soft_memory")
+	next()
+	l.pass(10 * time.Millisecond)
+	passed()
+	l.want(Up, "ask soft_memory")
+	// A new limit makes a new beginning, and what was put off is told anew.
+	next()
+	l.pass(10 * time.Millisecond)
+	passed()
+	l.want(Up)
+	w := *l.w.Spec
+	w.SoftMemory = spec.GiB
+	l.on(SpecChanged{&w})
+	l.want(Up, fmt.Sprint("update ", l.w.Generation))
+	if !l.w.Deadline.IsZero() {
+		t.Errorf("still due in %v", l.w.Deadline.Sub(l.now))
+	}
+	passed()
+	l.want(Up, "ask soft_memory")
+}
+
 func TestSoftMemoryOfATaskIsRecordedOnly(t *testing.T) {
 	l := up(t, task)
 	l.on(SoftMemoryPassed{1, 210 * spec.MiB, 200 * spec.MiB}, SoftMemoryPassed{1, 220 * spec.MiB, 200 * spec.MiB}, RecycleGranted{})

@@ -58,6 +58,10 @@ func (s *step) tickUp(p *Process, due func(time.Time) bool) {
 	if p.Asked == "" && due(p.LifeDeadline) {
 		s.ask(p, event.MaxLifetime)
 	}
+	if due(p.AskAt) {
+		p.AskAt = time.Time{}
+		s.ask(p, event.SoftMemory)
+	}
 	if due(p.warnAt(spec)) {
 		p.Warned = true
 		s.note(p, event.Record{Kind: event.Warning, Message: silentMessage(spec)})

@@ -161,6 +161,9 @@ func (s *step) note(p *Process, r event.Record) {
 }
 
 func (s *step) specChanged(ev SpecChanged) {
+	if ev.Spec.SoftMemory != s.w.Spec.SoftMemory {
+		s.w.Storm = 0
+	}
 	s.w.Spec = ev.Spec
 	for i := range s.w.Places {
 		p := &s.w.Places[i]
@@ -168,6 +171,9 @@ func (s *step) specChanged(ev SpecChanged) {
 			continue
 		}
 		p.MaxRequests = maxRequests(s.w.Spec, p.Generation)
+		if !p.AskAt.IsZero() && p.SoftLimit != s.w.Spec.SoftMemory {
+			p.AskAt, p.SoftUsage = time.Time{}, 0 // the host tells what is above the new one
+		}
 		if p.PID != 0 {
 			p.LifeDeadline = lifeDeadline(s.w.Spec, p.Generation, p.Started)
 		}

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/workersd/workersd/pkg/internal/event"
@@ -157,7 +158,26 @@ func (s *step) softMemory(p *Process, ev SoftMemoryPassed) {
 			Message: "is above its soft memory limit; a task is let run"})
 		return
 	}
-	s.ask(p, event.SoftMemory)
+	s.brake(p)
+}
+
+// brake asks for the recycle at once, unless the limit is lower than what the
+// worker needs to begin with: then each process is let run for longer than the
+// one before, as after failures, so that it does not spend its time starting.
+func (s *step) brake(p *Process) {
+	if s.now.Sub(p.Started) >= delay(s.w.Spec, s.w.Storm+1, p.Generation) {
+		s.w.Storm = 0
+	} else {
+		s.w.Storm++
+	}
+	if s.w.Storm < 2 { // the first may be a peak
+		s.ask(p, event.SoftMemory)
+		return
+	}
+	d := delay(s.w.Spec, s.w.Storm-1, p.Generation)
+	p.AskAt = p.Started.Add(d)
+	s.note(p, event.Record{Kind: event.Warning, Reason: event.SoftMemory, Memory: int64(p.SoftUsage), MemoryLimit: int64(p.SoftLimit),
+		Message: fmt.Sprintf("is above its soft memory limit [%v] again as soon as it is started, uses %v: it is let run for %v (the limit is lower than what it needs)", p.SoftLimit, p.SoftUsage, d.Round(time.Millisecond))})
 }
 
 func (s *step) hardMemory(p *Process, ev HardMemoryPassed) {

@@ -93,6 +93,7 @@ type Process struct {
 	KillOrdered bool       // we ordered SIGKILL while the main process lived
 	SoftUsage   spec.Bytes // when the soft limit was passed; 0: it was not
 	SoftLimit   spec.Bytes
+	AskAt       time.Time  // when the recycle for that is asked for; zero: it was, or there is none
 	Warned      bool // said that it reports no executions
 }
 
@@ -121,6 +122,7 @@ type Worker struct {
 	Failures   int          // in a row; resets after a healthy time
 	Delays     int          // exponent of the back-off; a young clean exit raises it, too
 	Restarts   int          // processes that followed another, in all
+	Storm      int          // processes in a row that passed their soft limit as soon as they were started
 	DownReason event.Reason // why it is wanted down
 	LastReason event.Reason // verdict on the process before
 	LastStatus Status

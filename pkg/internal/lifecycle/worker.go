@@ -93,8 +93,8 @@ type Process struct {
 	KillOrdered bool       // we ordered SIGKILL while the main process lived
 	SoftUsage   spec.Bytes // when the soft limit was passed; 0: it was not
 	SoftLimit   spec.Bytes
-	AskAt       time.Time  // when the recycle for that is asked for; zero: it was, or there is none
-	Warned      bool // said that it reports no executions
+	AskAt       time.Time // when the recycle for that is asked for; zero: it was, or there is none
+	Warned      bool      // said that it reports no executions
 }
 
 // Living reports whether the place holds a process or the rest of one.

@@ -21,11 +21,11 @@ var inherited = func() int {
 
 // applyOutside sets what can be set from outside, right after the start. What
 // is refused is told: a limit is never dropped in silence.
-func applyOutside(pid int, st Start) {
+func applyOutside(pid int, st Start) (problems []string) {
 	tell := func(key string, err error, hint string) {
 		// A process that has ended needs none.
-		if err != nil && err != unix.ESRCH && err != unix.ENOENT && st.Problem != nil {
-			st.Problem(fmt.Sprintf("%s cannot be set: %v (%s)", key, err, hint))
+		if err != nil && err != unix.ESRCH && err != unix.ENOENT {
+			problems = append(problems, fmt.Sprintf("%s cannot be set: %v (%s)", key, err, hint))
 		}
 	}
 	if err := setNice(pid, st.Nice); err != nil {
@@ -33,6 +33,7 @@ func applyOutside(pid int, st Start) {
 	}
 	err := setOOMScoreAdj(pid, st.OOMScoreAdj)
 	tell(fmt.Sprintf("oom_score_adj = %d", st.OOMScoreAdj), err, "below the manager's own it takes CAP_SYS_RESOURCE")
+	return problems
 }
 
 // setNice sets it as it is, not relative to ours. A manager that was itself
@@ -59,8 +60,9 @@ var ourNice = func() int {
 
 // setOOMScoreAdj writes /proc/PID/oom_score_adj unless it is so already. A
 // worker inherits the manager's protection from the OOM killer otherwise, and
-// then no limit kills it (at -1000 memory.max hangs the process instead). Raising is always allowed (proc_pid_oom_score_adj(5)); a
-// desktop session that starts us with more than the default keeps it.
+// then no limit kills it (at -1000 memory.max hangs the process instead). Raising
+// is always allowed (proc_pid_oom_score_adj(5)); a desktop session that starts us
+// with more than the default keeps it.
 func setOOMScoreAdj(pid, adj int) error {
 	if adj == inherited {
 		return nil

@@ -56,9 +56,12 @@ const (
 // Spawner starts processes from threads of its own. Working directory and
 // umask belong to a thread there (unshare(2), CLONE_FS): so neither needs a
 // helper process between us and the worker, and a directory on a dead network
-// file system hangs one thread, not the fork lock of the whole program.
+// file system hangs one thread, not the fork lock of the whole program. So does
+// the descriptor table: see gate.
 type Spawner struct {
 	table *Table
+	keep  []int           // descriptors that each thread needs
+	gates bool            // they are known
 	room  chan struct{}   // a token for each start at a time
 	idle  chan *spawnLine // threads that wait; buffered: never more than startsAtATime
 
@@ -76,7 +79,16 @@ type spawnLine struct {
 	// CAP_SYS_ADMIN refuse unshare(2) altogether; there the child changes its
 	// directory and a trampoline its umask.
 	own    bool
-	broken bool // it could not be made ours again
+	gate   *gate // nil: its descriptors are the program's
+	broken bool  // it could not be made ours again
+}
+
+// end lets the thread end. It does nothing now.
+func (l *spawnLine) end() {
+	close(l.work)
+	if l.gate != nil {
+		unix.Close(l.gate.outside)
+	}
 }
 
 // unshare is another function in tests.
@@ -88,6 +100,7 @@ func NewSpawner(t *Table) *Spawner {
 	for range startsAtATime {
 		s.room <- struct{}{}
 	}
+	s.keep, s.gates = ofRuntime()
 	return s
 }
 
@@ -115,7 +128,7 @@ func (s *Spawner) endIdle() {
 	for {
 		select {
 		case l := <-s.idle:
-			close(l.work)
+			l.end()
 		default:
 			return
 		}
@@ -155,8 +168,33 @@ func (s *Spawner) Do(st Start, ended func(lifecycle.Status)) (pid int, err error
 		s.room <- struct{}{}
 		return 0, err
 	}
-	s.await(line, func() { pid, err = s.run(line, st, ended) })
+	fds := st.descriptors()
+	if line.gate != nil {
+		if err := line.gate.hand(fds); err != nil {
+			s.put(line)
+			s.room <- struct{}{}
+			return 0, fmt.Errorf("descriptors for a start: %w", err)
+		}
+	}
+	var problems []string
+	s.await(line, func() { pid, problems, err = s.run(line, st, fds, ended) })
+	for _, p := range problems {
+		if st.Problem != nil {
+			st.Problem(p)
+		}
+	}
 	return pid, err
+}
+
+// descriptors are those of the files, then that of the cgroup, if there is one.
+func (st *Start) descriptors() (fds []int) {
+	for _, f := range st.Files {
+		fds = append(fds, int(f.Fd()))
+	}
+	if st.CgroupFD >= 0 {
+		fds = append(fds, st.CgroupFD)
+	}
+	return fds
 }
 
 // await lets fn run on a thread and gives the token of this start back.
@@ -181,19 +219,19 @@ func (s *Spawner) await(line *spawnLine, fn func()) {
 
 func (s *Spawner) put(line *spawnLine) {
 	if line.broken {
-		close(line.work)
+		line.end()
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		close(line.work)
+		line.end()
 		return
 	}
 	select {
 	case s.idle <- line:
 	default:
-		close(line.work) // one too many, after something had hung
+		line.end() // one too many, after something had hung
 	}
 }
 
@@ -205,8 +243,13 @@ func (s *Spawner) line() (*spawnLine, error) {
 	}
 	l := &spawnLine{work: make(chan func())}
 	ready := make(chan error)
-	go l.serve(ready)
-	if err := <-ready; err != nil {
+	go l.serve(ready, s.keep, s.gates)
+	err := <-ready
+	if l.gate != nil {
+		unix.Close(l.gate.inside) // the program's copy
+	}
+	if err != nil {
+		l.end()
 		return nil, fmt.Errorf("our own working directory cannot be opened: %w", err)
 	}
 	return l, nil
@@ -214,18 +257,21 @@ func (s *Spawner) line() (*spawnLine, error) {
 
 // serve is the thread. It is never unlocked: the thread ends with the
 // goroutine, and nobody else gets one with a working directory of its own.
-func (l *spawnLine) serve(ready chan<- error) {
+func (l *spawnLine) serve(ready chan<- error, keep []int, gates bool) {
 	runtime.LockOSThread()
 	if unix.Gettid() == os.Getpid() {
 		// The first thread keeps the program's working directory, and its children
 		// are orphans only (procmem.Adopted). It is held until the line has another.
 		begun := make(chan error)
-		go l.serve(begun)
+		go l.serve(begun, keep, gates)
 		ready <- <-begun
 		runtime.UnlockOSThread()
 		return
 	}
 	l.own = unshare(unix.CLONE_FS) == nil
+	if gates {
+		l.gate = openGate(keep)
+	}
 	var err error
 	l.home, err = unix.Open(".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	ready <- err
@@ -238,34 +284,42 @@ func (l *spawnLine) serve(ready chan<- error) {
 	}
 }
 
-// run is on a thread of its own.
-func (s *Spawner) run(l *spawnLine, st Start, ended func(lifecycle.Status)) (int, error) {
+// run is on a thread of its own. Problems are what was refused to the process.
+func (s *Spawner) run(l *spawnLine, st Start, fds []int, ended func(lifecycle.Status)) (pid int, problems []string, err error) {
+	if l.gate != nil {
+		if fds, err = l.gate.take(len(fds)); err != nil {
+			return 0, nil, err
+		}
+		defer closeFDs(fds)
+	}
 	if err := l.enter(st); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	attr := &syscall.ProcAttr{Env: st.Env, Sys: &syscall.SysProcAttr{Setsid: true}}
 	if !l.own {
 		attr.Dir = st.Dir
 	}
-	for _, f := range st.Files {
-		attr.Files = append(attr.Files, f.Fd())
+	for _, fd := range fds[:len(st.Files)] {
+		attr.Files = append(attr.Files, uintptr(fd))
+	}
+	if st.CgroupFD >= 0 {
+		st.CgroupFD = fds[len(st.Files)]
 	}
 	if st.User != nil {
 		attr.Sys.Credential = st.User.credential()
 	}
 	if !s.mayFork() {
-		return 0, errClosed
+		return 0, nil, errClosed
 	}
 	defer s.forked()
 	since := s.table.begin()
-	pid, err := l.fork(st, attr)
-	if err != nil {
+	if pid, err = l.fork(st, attr); err != nil {
 		s.table.end(since, 0, nil)
-		return 0, explain(st, err)
+		return 0, nil, explain(st, err)
 	}
-	applyOutside(pid, st)
+	problems = applyOutside(pid, st)
 	s.table.end(since, pid, ended)
-	return pid, nil
+	return pid, problems, nil
 }
 
 func (l *spawnLine) fork(st Start, attr *syscall.ProcAttr) (int, error) {

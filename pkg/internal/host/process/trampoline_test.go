@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Where clone3 is refused the trampoline joins the leaf before the exec, and
@@ -21,7 +23,7 @@ func TestTrampoline(t *testing.T) {
 	dir, _ := filepath.EvalSymlinks(t.TempDir())
 	st := Start{
 		Path: "/bin/sh", Args: []string{"sh", "-c", `pwd -P; umask; printf '%s|%s|' "$1" "$A"; ls /proc/self/fd | tr '\n' ' '`, "sh", "b\xff d"},
-		Env: []string{"A=\xfe", "PATH=/usr/bin:/bin"}, Dir: dir, Umask: 0o037, CgroupFD: 100, CgroupPath: leaf,
+		Env: []string{"A=\xfe", "PATH=/usr/bin:/bin"}, Dir: dir, Umask: 0o037, CgroupFD: someDirectory(t), CgroupPath: leaf,
 	}
 	if os.Geteuid() == 0 {
 		st.Args[2] += "; id -u; id -G"
@@ -42,6 +44,17 @@ func TestTrampoline(t *testing.T) {
 	}
 }
 
+// someDirectory is the descriptor of one: a trampoline goes by the path.
+func someDirectory(t *testing.T) int {
+	t.Helper()
+	fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
+}
+
 func TestTrampolineAsUser(t *testing.T) {
 	root(t)
 	clone3Refused.Store(true)
@@ -51,7 +64,7 @@ func TestTrampolineAsUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	st := sh("id -u; id -g; id -G")
-	st.User, st.CgroupFD, st.CgroupPath = nobody(t), 100, leaf
+	st.User, st.CgroupFD, st.CgroupPath = nobody(t), someDirectory(t), leaf
 	c := mustStart(t, st)
 	if got, want := c.output(), fmt.Sprintf("%d\n%d\n%d\n", st.User.UID, st.User.GID, st.User.GID); got != want {
 		t.Errorf("got %q, want %q", got, want)
@@ -63,7 +76,7 @@ func TestTrampolineErrors(t *testing.T) {
 	clone3Refused.Store(true)
 	t.Cleanup(func() { clone3Refused.Store(false) })
 	st := sh("exit 0")
-	st.CgroupFD, st.CgroupPath = 100, "/nowhere/leaf"
+	st.CgroupFD, st.CgroupPath = someDirectory(t), "/nowhere/leaf"
 	_, err := start(t, st)
 	if want := "command /bin/sh: it cannot be started by way of our own program: /nowhere/leaf/cgroup.procs: no such file or directory"; err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
@@ -72,7 +85,7 @@ func TestTrampolineErrors(t *testing.T) {
 	if err := os.WriteFile(leaf+"/cgroup.procs", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	st = Start{Path: write(t, "bad", "#!/nowhere/python\n", 0o755), Args: []string{"x"}, Umask: -1, CgroupFD: 100, CgroupPath: leaf}
+	st = Start{Path: write(t, "bad", "#!/nowhere/python\n", 0o755), Args: []string{"x"}, Umask: -1, CgroupFD: someDirectory(t), CgroupPath: leaf}
 	_, err = start(t, st)
 	if err == nil || !strings.Contains(err.Error(), "its interpreter /nowhere/python does not exist") {
 		t.Errorf("the error of the exec became %v", err)

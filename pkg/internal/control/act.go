@@ -25,7 +25,7 @@ func verb(v supervisor.Verb) func(*Server, http.ResponseWriter, *http.Request) e
 		names := make([]string, len(picked))
 		for i, p := range picked {
 			names[i] = p.Spec.Name
-			before[p.Spec.Name] = p.Worker.Generation
+			before[p.Spec.Name] = p.Generation
 		}
 		if err := s.o.Supervisor.Apply(req.Context(), v, names); err != nil {
 			return &client.Error{Status: http.StatusConflict, Text: err.Error()}
@@ -55,7 +55,7 @@ func (s *Server) wait(ctx context.Context, v supervisor.Verb, before map[string]
 			}
 			out = append(out, client.Worker{})
 			s.worker(&out[len(out)-1], w)
-			done = done && reached(v, &w.Worker, generation)
+			done = done && reached(v, w, generation)
 		}
 		if done || !wait {
 			return out, nil
@@ -72,8 +72,8 @@ func (s *Server) wait(ctx context.Context, v supervisor.Verb, before map[string]
 
 // reached reports whether a worker is as it was asked for, or will not get there
 // soon: it waits after a failure, or its process does not die.
-func reached(v supervisor.Verb, w *lifecycle.Worker, before uint64) bool {
-	if w.Places[0].Stuck || w.Places[1].Stuck {
+func reached(v supervisor.Verb, w *supervisor.Status, before uint64) bool {
+	if w.Stuck {
 		return true
 	}
 	settled := false
@@ -87,11 +87,11 @@ func reached(v supervisor.Verb, w *lifecycle.Worker, before uint64) bool {
 	case supervisor.Start:
 		return settled && w.State != lifecycle.Down
 	case supervisor.Stop:
-		return w.Idle()
+		return w.Idle
 	case supervisor.Restart:
-		return w.Wanted == lifecycle.WantedDown || w.Generation > before && settled && !w.Places[1].Living()
+		return w.Wanted == lifecycle.WantedDown || w.Generation > before && settled && !w.Overlaps
 	case supervisor.Kill:
-		return w.Idle() || w.Generation > before
+		return w.Idle || w.Generation > before
 	}
 	return true
 }

@@ -267,8 +267,7 @@ func TestVerbsThatFail(t *testing.T) {
 
 // TestStuck: nothing more will happen to it, so that nobody waits.
 func TestStuck(t *testing.T) {
-	w := lifecycle.Worker{State: lifecycle.Killing}
-	w.Places[0] = lifecycle.Process{Generation: 3, Stuck: true}
+	w := supervisor.Status{State: lifecycle.Killing, Generation: 3, Stuck: true}
 	for _, v := range []supervisor.Verb{supervisor.Stop, supervisor.Restart, supervisor.Kill} {
 		if !reached(v, &w, 3) {
 			t.Errorf("%s waits for a process that does not die", v)

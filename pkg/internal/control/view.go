@@ -20,7 +20,7 @@ func (s *Server) manager(snap supervisor.Snapshot) client.Manager {
 		Recycled: s.o.History.Recycled(snap.Time),
 	}
 	for i := range snap.Workers {
-		w := &snap.Workers[i].Worker
+		w := &snap.Workers[i]
 		m.Workers++
 		if w.Wanted == lifecycle.WantedUp {
 			m.Wanted++
@@ -35,25 +35,23 @@ func (s *Server) manager(snap supervisor.Snapshot) client.Manager {
 // worker fills out with what there is to see of a worker; its params and
 // executions take the room of those that were there.
 func (s *Server) worker(out *client.Worker, st *supervisor.Status) {
-	w, p := &st.Worker, &st.Worker.Places[0]
+	p := &st.Process
 	params, running := out.Params, out.Running[:0]
 	*out = client.Worker{
-		Name: st.Spec.Name, Entry: st.Spec.Entry, State: w.State.String(), Wanted: bool(w.Wanted),
-		PID: p.PID, Generation: p.Generation, Since: w.Since, NextStart: w.NextStart,
+		Name: st.Spec.Name, Entry: st.Spec.Entry, State: st.State.String(), Wanted: bool(st.Wanted),
+		PID: p.PID, Generation: p.Generation, Since: st.Since, NextStart: st.NextStart, Started: p.Started,
 		Executions: p.Executions, Failed: p.Failed, Reports: p.Reported || st.Spec.Type == spec.Task,
 		Memory: -1, SoftMemory: int64(st.Spec.SoftMemory), HardMemory: int64(st.Spec.HardMemory), Enforcement: s.o.Enforcement,
-		Restarts: w.Restarts, Failures: w.Failures, LastReason: string(w.LastReason), StatusText: p.StatusText, Stuck: p.Stuck,
+		Restarts: st.Restarts, Failures: st.Failures, LastReason: string(st.LastReason), StatusText: p.StatusText, Stuck: st.Stuck,
 		OperatorStop: st.OperatorStop, Removed: st.Removed,
 	}
-	if p.Living() {
-		out.Started = p.Started
-		if s.o.Memory != nil {
-			if n, ok := s.o.Memory(lifecycle.ProcessID{Worker: out.Name, Generation: p.Generation}); ok {
-				out.Memory = int64(n)
-			}
+	switch {
+	case p.Generation == 0:
+		out.Generation = st.Generation
+	case s.o.Memory != nil:
+		if n, ok := s.o.Memory(lifecycle.ProcessID{Worker: out.Name, Generation: p.Generation}); ok {
+			out.Memory = int64(n)
 		}
-	} else {
-		out.Generation = w.Generation
 	}
 	for _, e := range p.Running {
 		running = append(running, client.Execution{ID: e.ID, Age: time.Since(e.Began)})

@@ -19,7 +19,7 @@ func ready(w *spec.Worker) { w.Ready = spec.ReadyNotify }
 
 // down counts workers that are not up now.
 func (r *rig) down() (n int) {
-	for _, st := range r.snapshot().Workers {
+	for _, st := range r.workers() {
 		if st.Worker.State != lifecycle.Up && !(st.Worker.Places[1].State == lifecycle.Up && st.Worker.Places[1].Living()) {
 			n++
 		}
@@ -34,7 +34,7 @@ func TestMaxStarting(t *testing.T) {
 		for step := range 5 {
 			r.sleep(5 * time.Second)
 			starting, up := 0, 0
-			for _, st := range r.snapshot().Workers {
+			for _, st := range r.workers() {
 				switch st.Worker.State {
 				case lifecycle.Starting:
 					starting++
@@ -65,7 +65,7 @@ func TestManyStartsAreOrderedInTurn(t *testing.T) {
 		most := 0
 		for range 100 {
 			ordered := 0
-			for _, st := range r.snapshot().Workers {
+			for _, st := range r.workers() {
 				if p := &st.Worker.Places[0]; st.Worker.State == lifecycle.Starting && p.PID == 0 {
 					ordered++
 				}
@@ -109,7 +109,7 @@ func TestASlowStartHoldsUpNobody(t *testing.T) {
 	script := by(map[string]hosttest.Behaviour{"w@0": {StartHangs: true}, "w@1": {StartHangs: true}})
 	run(t, options{list: l, script: script}, func(r *rig) {
 		r.sleep(time.Minute) // start_timeout is 30 s
-		for _, st := range r.snapshot().Workers[2:] {
+		for _, st := range r.workers()[2:] {
 			r.state(st.Spec.Name, lifecycle.Up)
 		}
 		<-r.s.FirstRound()
@@ -206,7 +206,7 @@ func TestOverlap(t *testing.T) {
 		for range 6 * 60 * 6 {
 			r.sleep(10 * time.Second)
 			if n := r.down(); n != 0 {
-				for _, st := range r.snapshot().Workers {
+				for _, st := range r.workers() {
 					p := st.Worker.Places
 					if p[0].State != lifecycle.Up && p[1].State != lifecycle.Up {
 						t.Fatalf("at %v %s is not up in either place: %v, %v", time.Since(r.began), st.Spec.Name, p[0].State, p[1].State)
@@ -334,7 +334,7 @@ func TestASuccessorThatIsTriedAgainWaitsForRoom(t *testing.T) {
 		for range 600 {
 			r.sleep(time.Second)
 			starting := 0
-			for _, st := range r.snapshot().Workers {
+			for _, st := range r.workers() {
 				if p := st.Worker.Places[1]; p.Living() && p.State == lifecycle.Starting {
 					starting++
 				}

@@ -26,12 +26,36 @@ type Options struct {
 	OperatorStops     func(names []string)
 }
 
-// Status is one worker in a Snapshot.
+// Status is one worker in a Snapshot: what there is to see of it. The whole value
+// is several times as large, and a status of thousands copies them all.
 type Status struct {
 	Spec         *spec.Worker
-	Worker       lifecycle.Worker // the whole value; shared, not to be changed
-	OperatorStop bool             // down because an operator said so
-	Removed      bool             // not in the list any more; drains
+	State        lifecycle.State
+	Wanted       lifecycle.Wanted
+	OperatorStop bool      // down because an operator said so
+	Removed      bool      // not in the list any more; drains
+	Idle         bool      // nothing of it lives
+	Overlaps     bool      // a successor lives beside its process
+	Stuck        bool      // something of it does not die, or its start hangs
+	Generation   uint64    // last used
+	Since        time.Time // of the state
+	NextStart    time.Time
+	Restarts     int
+	Failures     int // in a row
+	LastReason   event.Reason
+	Process      Process
+}
+
+// Process is what is in a worker's first place; its zero value is an empty one.
+type Process struct {
+	Generation uint64 // 0: there is none
+	PID        int    // 0: it was not made yet
+	Started    time.Time
+	Executions int
+	Failed     int                   // of them
+	Reported   bool                  // it has ever reported an execution
+	Running    []lifecycle.Execution // shared, not to be changed
+	StatusText string
 }
 
 // Snapshot is all workers at one moment of the loop.

@@ -54,10 +54,10 @@ func pool(t testing.TB, n int) (s *supervisor.Supervisor, h prompt, pings []supe
 		t.Fatal(err)
 	}
 	for _, st := range snap.Workers {
-		if st.Worker.State != lifecycle.Up {
-			t.Fatalf("%s is %v", st.Spec.Name, st.Worker.State)
+		if st.State != lifecycle.Up {
+			t.Fatalf("%s is %v", st.Spec.Name, st.State)
 		}
-		pings = append(pings, supervisor.HostEvent{Worker: st.Spec.Name, Event: lifecycle.WatchdogPinged{Generation: st.Worker.Generation}})
+		pings = append(pings, supervisor.HostEvent{Worker: st.Spec.Name, Event: lifecycle.WatchdogPinged{Generation: st.Generation}})
 	}
 	return s, h, pings
 }

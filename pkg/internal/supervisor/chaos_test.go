@@ -99,16 +99,16 @@ func (r *rig) counted() {
 	}
 	want := supervisor.Counts{Time: counts.Time, Title: snap.Manager.Title, Stopping: snap.Stopping}
 	for _, w := range snap.Workers {
-		if w.Worker.Wanted == lifecycle.WantedUp {
+		if w.Wanted == lifecycle.WantedUp {
 			want.Wanted++
 		}
-		switch w.Worker.State {
+		switch w.State {
 		case lifecycle.Up:
 			want.Up++
 		case lifecycle.Backoff:
 			want.Backoff++
 		}
-		if !w.Worker.Idle() {
+		if !w.Idle {
 			want.Living++
 		}
 	}

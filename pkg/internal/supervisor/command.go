@@ -32,7 +32,7 @@ func (s *Supervisor) Snapshot(ctx context.Context) (snap Snapshot, err error) {
 			if sl.gone {
 				continue
 			}
-			snap.Workers = append(snap.Workers, Status{Spec: sl.w.Spec, Worker: sl.w, OperatorStop: sl.operatorStop, Removed: sl.removed})
+			snap.Workers = append(snap.Workers, sl.status())
 			if s.stopping && !sl.w.Idle() && sl.w.Deadline.After(snap.StoppingUntil) {
 				snap.StoppingUntil = sl.w.Deadline
 			}

@@ -67,7 +67,7 @@ func TestAnIdlePoolWakesNobody(t *testing.T) {
 		if len(r.h.Orders()) != orders || len(r.all()) != records {
 			t.Errorf("%d orders and %d records in idle time", len(r.h.Orders())-orders, len(r.all())-records)
 		}
-		for _, st := range r.snapshot().Workers {
+		for _, st := range r.workers() {
 			if !st.Worker.Deadline.IsZero() {
 				t.Errorf("%s waits for %v", st.Spec.Name, st.Worker.Deadline)
 			}

@@ -15,7 +15,7 @@ func TestCrashLoopsBackOff(t *testing.T) {
 	script := behave(hosttest.Behaviour{Exits: true, ExitAfter: time.Millisecond, Status: lifecycle.Status{Code: 3}})
 	run(t, options{list: many(100), script: script}, func(r *rig) {
 		r.sleep(2 * time.Hour)
-		for _, st := range r.snapshot().Workers {
+		for _, st := range r.workers() {
 			// Ten doublings from 100 ms, then one start each minute and a jitter
 			// of up to a quarter.
 			if n := st.Worker.Restarts; n < 7200/75 || n > 7200/60+12 {

@@ -45,8 +45,8 @@ func TestReloadTouchesOnlyWhatChanged(t *testing.T) {
 		if got := names(snap); !slices.Equal(got, []string{"new", "same", "live", "restart", "off", "gone"}) {
 			t.Errorf("workers %v", got)
 		}
-		if last := snap.Workers[5]; !last.Removed || last.Worker.State != lifecycle.Stopping {
-			t.Errorf("gone: removed %v, %v", last.Removed, last.Worker.State)
+		if last := snap.Workers[5]; !last.Removed || last.State != lifecycle.Stopping {
+			t.Errorf("gone: removed %v, %v", last.Removed, last.State)
 		}
 		r.sleep(time.Minute)
 		after := r.pids()

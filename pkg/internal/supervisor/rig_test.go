@@ -135,15 +135,24 @@ func (r *rig) snapshot() supervisor.Snapshot {
 	return snap
 }
 
-func (r *rig) status(name string) supervisor.Status {
+func (r *rig) workers() []supervisor.Whole {
 	r.Helper()
-	for _, st := range r.snapshot().Workers {
+	all, err := r.s.Whole(context.Background())
+	if err != nil {
+		r.Fatalf("workers: %v", err)
+	}
+	return all
+}
+
+func (r *rig) status(name string) supervisor.Whole {
+	r.Helper()
+	for _, st := range r.workers() {
 		if st.Spec.Name == name {
 			return st
 		}
 	}
 	r.Fatalf("no worker %q in the snapshot", name)
-	return supervisor.Status{}
+	return supervisor.Whole{}
 }
 
 func (r *rig) state(name string, want lifecycle.State) {
@@ -156,7 +165,7 @@ func (r *rig) state(name string, want lifecycle.State) {
 // pids are of the processes that live, by worker.
 func (r *rig) pids() map[string]int {
 	pids := map[string]int{}
-	for _, st := range r.snapshot().Workers {
+	for _, st := range r.workers() {
 		if pid := st.Worker.Places[0].PID; pid != 0 {
 			pids[st.Spec.Name] = pid
 		}

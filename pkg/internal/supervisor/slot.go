@@ -33,6 +33,24 @@ type slot struct {
 
 func (sl *slot) wanted() bool { return sl.w.Spec.Enabled && !sl.operatorStop && !sl.removed }
 
+// status is what there is to see.
+func (sl *slot) status() Status {
+	w, p := &sl.w, &sl.w.Places[0]
+	st := Status{
+		Spec: w.Spec, State: w.State, Wanted: w.Wanted, OperatorStop: sl.operatorStop, Removed: sl.removed, Idle: w.Idle(),
+		Overlaps: w.Places[1].Living(), Stuck: p.Stuck || w.Places[1].Stuck,
+		Generation: w.Generation, Since: w.Since, NextStart: w.NextStart,
+		Restarts: w.Restarts, Failures: w.Failures, LastReason: w.LastReason,
+	}
+	if p.Living() {
+		st.Process = Process{
+			Generation: p.Generation, PID: p.PID, Started: p.Started,
+			Executions: p.Executions, Failed: p.Failed, Reported: p.Reported, Running: p.Running, StatusText: p.StatusText,
+		}
+	}
+	return st
+}
+
 // entry is what the workers of one entry share.
 type entry struct {
 	name      string

@@ -156,12 +156,27 @@ func (t *session) read() {
 	t.sum = 0
 	living := t.members[:0]
 	for _, m := range t.members {
-		if p, ok := t.s.table.Read(m.PID); ok && p.Start == m.Start && !p.Zombie {
-			t.sum += p.RSS
-			living = append(living, p)
+		if ok := t.reread(&m); ok {
+			t.sum += m.RSS
+			living = append(living, m)
 		}
 	}
 	t.members = living
+}
+
+// reread takes in what a member holds now; it reports whether it lives.
+func (t *session) reread(m *procmem.Proc) bool {
+	if m.PID == t.pid && !t.ended { // nobody else has its pid before it is reaped
+		n, ok := t.s.table.Resident(m.PID)
+		m.RSS = n
+		return ok
+	}
+	p, ok := t.s.table.Read(m.PID)
+	if !ok || p.Start != m.Start || p.Zombie {
+		return false
+	}
+	*m = p
+	return true
 }
 
 // judge compares what was found with the limits.

@@ -73,23 +73,25 @@ func (t *Table) Refresh() error {
 		}
 		p := before[0]
 		if p.Watched {
-			b, ok := t.file(pid, "/statm\x00")
+			n, ok := t.Resident(pid)
 			if !ok {
 				continue
 			}
-			p.RSS = resident(b)
+			p.RSS = n
 		}
 		t.Procs = append(t.Procs, p)
 	}
 	return nil
 }
 
-// resident is the second figure of statm (proc_pid_statm(5)).
-func resident(b []byte) spec.Bytes {
-	_, rest, _ := bytes.Cut(b, []byte{' '})
+// Resident is the resident set size of a process, at half the cost of Read; ok
+// is false when it is gone.
+func (t *Table) Resident(pid int) (n spec.Bytes, ok bool) {
+	b, ok := t.file(pid, "/statm\x00")
+	_, rest, _ := bytes.Cut(b, []byte{' '}) // the second figure (proc_pid_statm(5))
 	field, _, _ := bytes.Cut(rest, []byte{' '})
-	n, _ := number(field)
-	return spec.Bytes(n) * pageSize
+	pages, _ := number(field)
+	return spec.Bytes(pages) * pageSize, ok
 }
 
 func (t *Table) root() string {

@@ -16,10 +16,14 @@ const (
 	maxLine = 64 << 10
 	// readSize is what a pipe holds (pipe(7)).
 	readSize = 64 << 10
-	// gather is how long a writer of many small pieces is left alone, so that
-	// one wake-up reads many of them. It is not used for a piece now and then.
+	// gather is how long writers of many small pieces are left alone, so that one
+	// wake-up reads many of them; their pipes are made larger, so that they need not
+	// wait. It is not used for a piece now and then.
 	gather = time.Millisecond
-	small  = 4 << 10
+	often  = 2 * time.Millisecond
+	small  = readSize / 2
+	block  = 4 << 10 // what a writer hands over that does not write by lines
+	roomy  = 256 << 10
 )
 
 // stream is our end of one process's pipe. Its fields belong to the loop, save
@@ -29,6 +33,7 @@ type stream struct {
 	worker  string
 	sink    *sink
 	fd      int    // -1 once it is closed
+	roomy   bool   // its pipe was made larger
 	partial []byte // a line whose end has not come yet; nil if there is none
 }
 
@@ -97,26 +102,42 @@ func (h *Hub) loop() {
 	defer close(h.done)
 	buf := make([]byte, readSize)
 	var got int
+	var last time.Time
+	hurry := false // the round before was a moment ago
 	ready := func(token uint64) {
 		h.mu.Lock()
 		s := h.streams[token]
 		h.mu.Unlock()
-		if s != nil {
-			got += h.read(s, buf)
+		if s == nil {
+			return
+		}
+		n := h.read(s, buf)
+		got += n
+		if hurry && n >= block && !s.roomy {
+			s.widen()
 		}
 	}
-	var last time.Time
 	for {
 		got = 0
 		if h.poller.Wait(ready) != nil {
 			return // closed
 		}
 		now := time.Now()
-		if got < small && now.Sub(last) < gather {
-			time.Sleep(gather)
+		if hurry = now.Sub(last) < often; hurry && got < small {
+			// Not time.Sleep: the network poller may make twice as much of it.
+			unix.Nanosleep(&unix.Timespec{Nsec: int64(gather)}, nil)
 			now = time.Now()
 		}
 		last = now
+	}
+}
+
+// widen gives the pipe more room. Where it is refused (pipe(7),
+// pipe-user-pages-soft) the worker waits sometimes.
+func (s *stream) widen() {
+	s.roomy = true
+	if s.fd >= 0 {
+		unix.FcntlInt(uintptr(s.fd), unix.F_SETPIPE_SZ, roomy)
 	}
 }
 

@@ -343,7 +343,9 @@ func (h *Host) Update(id lifecycle.ProcessID, w *spec.Worker) {
 	})
 }
 
-// Release gives back everything of a process.
+// Release gives back everything of a process. The next start of its worker
+// waits only for what is kept by the worker's name: the removal of a cgroup takes
+// long, and the next has another.
 func (h *Host) Release(id lifecycle.ProcessID) {
 	h.last(id, func() {
 		p := h.find(id)
@@ -351,15 +353,17 @@ func (h *Host) Release(id lifecycle.ProcessID) {
 			return
 		}
 		h.notify.Close(id)
-		if p.hold() != nil {
-			if err := p.hold().release(); err != nil {
-				h.o.Log.Warn(fmt.Sprintf("%s: %v", id.Worker, err))
-			}
-		}
 		h.logs.Forget(id.Worker)
-		h.mu.Lock()
-		delete(h.procs, id)
-		h.mu.Unlock()
+		h.queues.add(queueOf(id), func() {
+			if p.hold() != nil {
+				if err := p.hold().release(); err != nil {
+					h.o.Log.Warn(fmt.Sprintf("%s: %v", id.Worker, err))
+				}
+			}
+			h.mu.Lock()
+			delete(h.procs, id)
+			h.mu.Unlock()
+		})
 	})
 }
 

@@ -71,7 +71,7 @@ func (l *leaf) place() (int, string)              { return l.FD(), l.Path() }
 func (l *leaf) started(int)                       { l.complain(l.Started()) }
 func (l *leaf) signalled()                        { l.Signalled() }
 func (l *leaf) kill()                             { l.complain(l.Kill()) }
-func (l *leaf) empty() bool                       { return l.Empty() }
+func (l *leaf) tellIfEmpty() bool                 { return l.TellIfEmpty() }
 func (l *leaf) tellEmpty()                        { l.TellEmpty() }
 func (l *leaf) update(w *spec.Worker)             { l.complain(l.Update(cgroup.LimitsOf(w))) }
 func (l *leaf) release() error                    { return l.Remove() }

@@ -267,10 +267,14 @@ func (t *session) kill() {
 	}
 }
 
-func (t *session) empty() bool {
+func (t *session) tellIfEmpty() bool {
 	t.s.mu.Lock()
-	defer t.s.mu.Unlock()
-	return t.s.clear(t)
+	empty := t.s.clear(t)
+	t.s.mu.Unlock()
+	if empty {
+		t.tellGone()
+	}
+	return empty
 }
 
 // clear reports whether nothing is left of a tree whose main process has ended.
@@ -340,13 +344,17 @@ func (t *session) tellEmpty() {
 		case <-time.After(wait):
 		}
 	}
-	s.mu.Lock()
+	t.tellGone()
+}
+
+func (t *session) tellGone() {
+	t.s.mu.Lock()
 	ev := lifecycle.Evidence{}
 	if t.peak > 0 {
 		ev.PostMortem = &event.PostMortem{Peak: int64(t.peak), Procs: t.last, Note: "sampled: resident memory of the tree, seen at intervals"}
 	}
-	s.mu.Unlock()
-	s.r.gone(t.id, ev)
+	t.s.mu.Unlock()
+	t.s.r.gone(t.id, ev)
 }
 
 func (t *session) release() error {

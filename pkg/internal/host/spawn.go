@@ -132,11 +132,10 @@ func (h *Host) exited(p *proc, st lifecycle.Status) {
 		pid := p.first
 		p.mu.Unlock()
 		h.report(p.id, lifecycle.Exited{Generation: p.id.Generation, Status: st})
-		if hold := p.hold(); hold.empty() {
+		if p.hold().tellIfEmpty() {
 			p.mu.Lock()
 			p.empty, p.emptied = true, true
 			p.mu.Unlock()
-			hold.tellEmpty()
 		}
 		h.o.Guard.Gone(pid)
 	})

@@ -34,7 +34,11 @@ func readAt(dir int, name string) (string, error) {
 		return "", fmt.Errorf("open %s: %w", name, err)
 	}
 	defer unix.Close(fd)
-	s, err := readFD(fd)
+	read := readFD
+	if strings.HasSuffix(name, "cgroup.procs") {
+		read = readList
+	}
+	s, err := read(fd)
 	if err != nil {
 		return "", fmt.Errorf("read %s: %w", name, err)
 	}
@@ -42,16 +46,24 @@ func readAt(dir int, name string) (string, error) {
 }
 
 // readFD reads a control file from its beginning; the descriptor may be kept.
-func readFD(fd int) (string, error) {
+// The kernel makes the text at once, so that a read which leaves room was the
+// last.
+func readFD(fd int) (string, error) { return readUntil(fd, func(n, room int) bool { return n < room }) }
+
+// readList is for what the kernel makes line by line, and gives a page at a time.
+func readList(fd int) (string, error) { return readUntil(fd, func(n, _ int) bool { return n == 0 }) }
+
+func readUntil(fd int, last func(n, room int) bool) (string, error) {
 	buf := make([]byte, 4096)
 	have := 0
 	for {
+		room := len(buf) - have
 		n, err := retry(func() (int, error) { return unix.Pread(fd, buf[have:], int64(have)) })
 		if err != nil {
 			return "", err
 		}
 		have += n
-		if n == 0 || have >= readMax {
+		if last(n, room) || have >= readMax {
 			return string(buf[:have]), nil
 		}
 		if have == len(buf) {

@@ -254,13 +254,6 @@ func (l *Leaf) readCurrent() (int64, error) {
 	return parseInt(string(b[:n]))
 }
 
-// Empty reports whether nothing lives in the leaf, for any goroutine.
-func (l *Leaf) Empty() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return !l.closed && l.empty()
-}
-
 // TellEmpty asks for Emptied, once, as soon as nothing lives in the leaf; at
 // once when that is so already.
 func (l *Leaf) TellEmpty() {
@@ -268,6 +261,17 @@ func (l *Leaf) TellEmpty() {
 	l.wantsEnd = true
 	l.mu.Unlock()
 	l.checkEmpty()
+}
+
+// TellIfEmpty tells Emptied if nothing lives in the leaf now.
+func (l *Leaf) TellIfEmpty() bool {
+	l.mu.Lock()
+	empty := !l.closed && l.empty()
+	l.mu.Unlock()
+	if empty {
+		l.tree.options.Emptied(l)
+	}
+	return empty
 }
 
 // checkEmpty tells Emptied when it is wanted and true.

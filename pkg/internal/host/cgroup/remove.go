@@ -32,8 +32,14 @@ func removeTree(dir int, name string) error {
 	return fmt.Errorf("rmdir %s: %w", name, err)
 }
 
-// subdirs are the cgroups directly below; none when it cannot be read.
+// subdirs are the cgroups directly below; none when it cannot be read. Mostly
+// there are none, which the number of links tells: two, and one for each
+// (kernfs_init_inode of the kernel's fs/kernfs/inode.c).
 func subdirs(dir int, name string) []string {
+	var st unix.Stat_t
+	if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Nlink == 2 {
+		return nil
+	}
 	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil

@@ -14,6 +14,9 @@ type enforcer interface {
 	configure(m spec.Manager)
 	// enforced says of a key of the worker list whether it works here.
 	enforced(key string) (ok bool, because string)
+	// owner is the worker that a process belongs to, by one look at the process
+	// and no walk over the workers. Any goroutine may ask.
+	owner(pid int) (worker string, ok bool)
 	// close ends it; no holder may be left.
 	close()
 }

@@ -202,22 +202,7 @@ func (h *Host) Unheard(id lifecycle.ProcessID) (garbage, refused uint64) {
 }
 
 // Owner is the worker that a process belongs to. Any goroutine may ask.
-func (h *Host) Owner(pid int) (worker string, ok bool) {
-	if s, ok := h.hold.(*sampled); ok {
-		return s.ownerName(pid) // one look for all workers
-	}
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	for id, p := range h.procs {
-		if p.hold() == nil {
-			continue
-		}
-		if in, known := p.hold().contains(pid); known && in {
-			return id.Worker, true
-		}
-	}
-	return "", false
-}
+func (h *Host) Owner(pid int) (worker string, ok bool) { return h.hold.owner(pid) }
 
 // Reopen makes log files be opened anew.
 func (h *Host) Reopen() { h.logs.Reopen() }

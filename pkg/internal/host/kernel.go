@@ -59,6 +59,11 @@ func (k *kernel) configure(m spec.Manager) { k.tree.Configure(m.CheckInterval, m
 
 func (k *kernel) enforced(key string) (bool, string) { return k.tree.Enforced(key) }
 
+func (k *kernel) owner(pid int) (worker string, ok bool) {
+	id, ok := k.tree.Owner(pid)
+	return id.Worker, ok
+}
+
 func (k *kernel) close() { k.tree.Close() }
 
 // leaf is a holder.

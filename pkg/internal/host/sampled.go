@@ -126,9 +126,9 @@ func (s *sampled) descends(p procmem.Proc) bool {
 	return false
 }
 
-// owner is the session that p belongs to, nil for a stranger. Its ancestors are
+// treeOf is the session that p belongs to, nil for a stranger. Its ancestors are
 // looked up in a table that was just scanned.
-func (s *sampled) owner(table *procmem.Table, p procmem.Proc) *session {
+func (s *sampled) treeOf(table *procmem.Table, p procmem.Proc) *session {
 	for range 1000 {
 		if t := s.mains[p.PID]; t != nil && !t.ended {
 			return t
@@ -145,7 +145,7 @@ func (s *sampled) owner(table *procmem.Table, p procmem.Proc) *session {
 			}
 			// Whose its session's leader is, it is, too.
 			if leader, ok := table.Find(p.Session); ok && leader.PID != p.PID && leader.PID != s.self {
-				return s.owner(table, leader)
+				return s.treeOf(table, leader)
 			}
 			return nil
 		}
@@ -261,7 +261,7 @@ func (t *session) kill() {
 		return
 	}
 	for _, p := range s.table.Procs {
-		if !p.Zombie && p.PID != s.self && s.owner(&s.table, p) == t {
+		if !p.Zombie && p.PID != s.self && s.treeOf(&s.table, p) == t {
 			s.table.Signal(p, syscall.SIGKILL)
 		}
 	}
@@ -320,7 +320,7 @@ func (s *sampled) clearByScan(t *session) bool {
 		return false
 	}
 	for _, p := range s.table.Procs {
-		if !p.Zombie && p.PID != s.self && s.owner(&s.table, p) == t {
+		if !p.Zombie && p.PID != s.self && s.treeOf(&s.table, p) == t {
 			return false
 		}
 	}
@@ -412,8 +412,7 @@ func (s *sampled) ownerOf(pid int) (by *session, known bool) {
 	return nil, false
 }
 
-// ownerName is the worker that a process belongs to.
-func (s *sampled) ownerName(pid int) (worker string, ok bool) {
+func (s *sampled) owner(pid int) (worker string, ok bool) {
 	if t, _ := s.ownerOf(pid); t != nil {
 		return t.id.Worker, true
 	}

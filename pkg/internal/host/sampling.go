@@ -114,7 +114,7 @@ func (s *sampled) readAll(now time.Time) bool {
 		if p.Zombie || p.PPID == 0 || p.PID == s.self {
 			continue
 		}
-		t := s.owner(&s.all, *p)
+		t := s.treeOf(&s.all, *p)
 		if t == nil {
 			continue
 		}

@@ -215,12 +215,24 @@ func (l *Leaf) procs() ([]int, error) {
 // Contains reports whether a process lives in the leaf or in a cgroup that the
 // worker made below it. known is false when the process is gone.
 func (l *Leaf) Contains(pid int) (in, known bool) {
-	path, ok := PathOf(l.tree.proc, pid)
-	if !ok {
-		return false, false
+	id, in, known := l.tree.leafOf(pid)
+	return in && id == l.ID, known
+}
+
+// Owner is the process in whose leaf another one lives, or in a cgroup below
+// that; ok is false for a stranger. Any goroutine may ask.
+func (t *Tree) Owner(pid int) (id lifecycle.ProcessID, ok bool) {
+	id, ok, _ = t.leafOf(pid)
+	return id, ok
+}
+
+func (t *Tree) leafOf(pid int) (id lifecycle.ProcessID, in, known bool) {
+	path, known := PathOf(t.proc, pid)
+	if below, ok := strings.CutPrefix(path, t.relative+"/workers/"); ok {
+		name, _, _ := strings.Cut(below, "/")
+		id, in = ParseLeaf(name)
 	}
-	leaf := l.tree.relative + "/workers/" + LeafName(l.ID)
-	return path == leaf || strings.HasPrefix(path, leaf+"/"), true
+	return id, in, known
 }
 
 // Memory is memory.current, for any goroutine.

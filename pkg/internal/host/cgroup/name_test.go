@@ -1,6 +1,9 @@
 package cgroup
 
 import (
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -44,4 +47,42 @@ func FuzzLeafName(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Whose a process is, its cgroup tells.
+func TestOwner(t *testing.T) {
+	tree := &Tree{proc: t.TempDir(), relative: "/system.slice/workersd.service"}
+	leaf := &Leaf{tree: tree, ID: lifecycle.ProcessID{Worker: "q@10.0.0.1,mail", Generation: 3}}
+	for pid, c := range []struct {
+		path   string
+		worker string // "": a stranger
+		in     bool   // leaf
+	}{
+		{"/system.slice/workersd.service/workers/q@10.0.0.1,mail:3", "q@10.0.0.1,mail", true},
+		{"/system.slice/workersd.service/workers/q@10.0.0.1,mail:3/its/own", "q@10.0.0.1,mail", true},
+		{"/system.slice/workersd.service/workers/q@10.0.0.1,mail:33", "q@10.0.0.1,mail", false},
+		{"/system.slice/workersd.service/workers/q@10.0.0.2,mail:3", "q@10.0.0.2,mail", false},
+		{"/system.slice/workersd.service/workers/somebody", "", false},
+		{"/system.slice/workersd.service/workers", "", false},
+		{"/system.slice/workersd.service/manager", "", false},
+		{"/system.slice/other.service/workers/q@10.0.0.1,mail:3", "", false},
+		{"/", "", false},
+	} {
+		dir := filepath.Join(tree.proc, strconv.Itoa(pid))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "cgroup"), []byte("0::"+c.path+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if id, ok := tree.Owner(pid); id.Worker != c.worker || ok != (c.worker != "") {
+			t.Errorf("%s: of %v, %v", c.path, id, ok)
+		}
+		if in, known := leaf.Contains(pid); in != c.in || !known {
+			t.Errorf("%s: in the leaf %v, known %v", c.path, in, known)
+		}
+	}
+	if in, known := leaf.Contains(1000); in || known {
+		t.Errorf("a process that is gone: in the leaf %v, known %v", in, known)
+	}
 }

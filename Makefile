@@ -3,6 +3,7 @@ SHELL   := /bin/bash
 GO      ?= go
 PREFIX  ?= /usr/local
 DESTDIR ?=
+FUZZTIME ?= 1m
 LIST    ?= deploy/examples/queues.toml
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # The programs are static: the same file runs on any Linux of the architecture.
@@ -45,9 +46,11 @@ bench: build ## side by side with a floor and the supervisors installed here, as
 	deploy/bench/run.sh
 
 .PHONY: fuzz
-fuzz: ## each fuzz target for a minute
-	for t in config:FuzzParse; do $(GO) test -run '^$$' -fuzz "$${t#*:}" -fuzztime 1m "./pkg/internal/$${t%%:*}" || exit 1; done
-	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 1m ./pkg/sdnotify
+fuzz: ## each fuzz target for a minute (FUZZTIME=10m: for longer)
+	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z]*' pkg | while IFS=: read -r file target; do \
+		echo "$$file $${target#func }"; \
+		$(GO) test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 200x "./$$(dirname "$$file")" </dev/null || exit 1; \
+	done
 
 .PHONY: check
 check: ## format, vet, staticcheck, import levels, tidy
@@ -56,7 +59,7 @@ check: ## format, vet, staticcheck, import levels, tidy
 	$(GO) tool staticcheck ./...
 	$(GO) test ./pkg/internal/levels
 	$(GO) mod tidy -diff
-	bash -n deploy/test/needs.sh deploy/vm/*.sh .ci/run
+	bash -n deploy/test/needs.sh deploy/vm/*.sh deploy/bench/run.sh .ci/run
 
 .PHONY: install
 install: build ## programs, units and what belongs to them; DESTDIR and PREFIX as usual

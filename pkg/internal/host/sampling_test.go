@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -181,5 +182,30 @@ func TestPassHoldsUpNobody(t *testing.T) {
 	}
 	if n, ok := young.memory(); ok {
 		t.Errorf("the memory of one that came later is %v", n)
+	}
+}
+
+// An idle pool is looked at again and again.
+func TestASteadyPassAllocatesNothing(t *testing.T) {
+	sleep := exec.Command("/bin/sleep", "1000")
+	if err := sleep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer sleep.Wait()
+	defer sleep.Process.Kill()
+	s := &sampled{self: os.Getpid(), wake: make(chan struct{}, 1), check: time.Hour, mains: map[int]*session{}, owned: map[int]owned{}, spare: map[int]owned{}}
+	tree := &session{s: s, soft: spec.GiB, hard: 2 * spec.GiB}
+	tree.started(sleep.Process.Pid)
+	pass := func() {
+		s.passAt = time.Time{}
+		s.pass(time.Now())
+	}
+	pass()
+	pass()
+	if n := testing.AllocsPerRun(200, pass); n > 0 {
+		t.Errorf("%v allocations for each pass", n)
+	}
+	if n, ok := tree.memory(); !ok || n <= 0 {
+		t.Errorf("and it is not looked at: %v, %v", n, ok)
 	}
 }

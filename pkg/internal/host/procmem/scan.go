@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -103,9 +104,10 @@ func (t *Table) root() string {
 
 // list is the numbers in /proc, in order.
 func (t *Table) list() ([]int, error) {
-	fd, err := unix.Open(t.root(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: t.root(), Err: err}
+	t.path = append(append(t.path[:0], t.root()...), 0)
+	fd, e := t.open(unix.O_DIRECTORY)
+	if e != 0 {
+		return nil, &os.PathError{Op: "open", Path: t.root(), Err: e}
 	}
 	defer unix.Close(fd)
 	if t.dir == nil {
@@ -175,15 +177,21 @@ func (t *Table) file(pid int, name string) ([]byte, bool) {
 	if t.buf == nil {
 		t.buf = make([]byte, 4096)
 	}
-	// By hand: unix.Open copies the path, twice for each process of each pass.
-	cwd := unix.AT_FDCWD
-	fd, _, e := unix.Syscall6(unix.SYS_OPENAT, uintptr(cwd), uintptr(unsafe.Pointer(&t.path[0])), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
+	fd, e := t.open(0)
 	if e != 0 {
 		return nil, false
 	}
-	n, err := unix.Read(int(fd), t.buf)
-	unix.Close(int(fd))
+	n, err := unix.Read(fd, t.buf)
+	unix.Close(fd)
 	return t.buf[:max(n, 0)], err == nil && n > 0
+}
+
+// open opens t.path for reading. By hand: unix.Open copies the path, twice for
+// each process of each pass.
+func (t *Table) open(flags int) (fd int, e syscall.Errno) {
+	cwd := unix.AT_FDCWD
+	n, _, e := unix.Syscall6(unix.SYS_OPENAT, uintptr(cwd), uintptr(unsafe.Pointer(&t.path[0])), uintptr(unix.O_RDONLY|unix.O_CLOEXEC|flags), 0, 0, 0)
+	return int(n), e
 }
 
 // ParseStat reads /proc/PID/stat (proc_pid_stat(5)). The name in it may hold

@@ -159,7 +159,9 @@ func (l *Leaf) Started() error {
 		now := l.tree.clock()
 		l.due, l.slack = now.Add(l.tree.interval()), l.tree.interval()/4
 		l.pace.at = now // it began with nothing: what it has by then is growth
-		l.tree.kick()
+		if l.tree.dueBy(l.due) {
+			l.tree.kick()
+		}
 	}
 	if l.limits.PidsMax == 0 {
 		return nil // as the kernel made it

@@ -63,6 +63,7 @@ type Tree struct {
 	poolWait bool
 	leaves   map[*Leaf]bool
 	watched  map[int32]watch
+	nextLook time.Time // no leaf is due before; there are too many to ask them all each time
 }
 
 // controllers are those that the layout hands down, where they were given to
@@ -294,6 +295,18 @@ func (t *Tree) interval() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.check
+}
+
+// dueBy says that a leaf is due at a time. It reports whether that is earlier
+// than the loop knows.
+func (t *Tree) dueBy(at time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	earlier := at.Before(t.nextLook)
+	if earlier {
+		t.nextLook = at
+	}
+	return earlier
 }
 
 // all is the leaves of this moment.

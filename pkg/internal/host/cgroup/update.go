@@ -27,7 +27,7 @@ func (l *Leaf) Update(next Limits) error {
 	held := l.heldNow()
 	passed, arm := l.retarget(old, held)
 	hard, lowerable := l.rehard(old, held)
-	dir := l.dir
+	dir, due := l.dir, l.due
 	l.mu.Unlock()
 
 	// These two may reclaim. Orders for one worker come one after the other, so
@@ -42,7 +42,9 @@ func (l *Leaf) Update(next Limits) error {
 	if passed {
 		l.tree.options.SoftPassed(l, held, next.Soft)
 	}
-	l.tree.kick()
+	if l.tree.dueBy(due) {
+		l.tree.kick()
+	}
 	return err
 }
 

@@ -171,6 +171,7 @@ func (t *Tree) fired(batch []int32, overflow bool) {
 			l.checkEmpty()
 			l.mark(t.clock())
 		}
+		t.dueBy(t.clock())
 		t.ancestorFired()
 		return
 	}
@@ -188,6 +189,7 @@ func (t *Tree) fired(batch []int32, overflow bool) {
 			ancestor = true
 		case w.kind == memoryEvents:
 			w.leaf.mark(t.clock())
+			t.dueBy(w.leaf.look(t.clock()))
 		default:
 			w.leaf.checkEmpty()
 		}
@@ -199,18 +201,30 @@ func (t *Tree) fired(batch []int32, overflow bool) {
 
 // lookDue looks at each leaf that is due, and says when the next one is.
 func (t *Tree) lookDue() time.Duration {
-	next := min(t.lowerPool(false), t.settleOOMs())
+	wait := min(t.lowerPool(false), t.settleOOMs())
 	now := t.clock()
-	for _, l := range t.all() {
-		due, early, ok := l.dueAt(now)
-		if !ok {
-			continue
-		}
-		if early || !due.After(now) {
-			due = l.look(now)
-			now = t.clock()
-		}
-		next = min(next, due.Sub(now))
+	t.mu.Lock()
+	next := t.nextLook
+	if !next.After(now) {
+		t.nextLook = now.Add(rare) // what comes meanwhile makes it earlier again
 	}
-	return max(next, time.Millisecond)
+	t.mu.Unlock()
+	if !next.After(now) {
+		next = now.Add(rare)
+		for _, l := range t.all() {
+			due, early, ok := l.dueAt(now)
+			if !ok {
+				continue
+			}
+			if early || !due.After(now) {
+				due = l.look(now)
+				now = t.clock()
+			}
+			if due.Before(next) {
+				next = due
+			}
+		}
+		t.dueBy(next)
+	}
+	return max(min(wait, next.Sub(now)), time.Millisecond)
 }

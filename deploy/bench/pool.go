@@ -169,6 +169,11 @@ func (p *pool) managers() []int {
 }
 
 func (p *pool) cpu() (sum time.Duration) {
+	if p.c.unit {
+		if d, ok := managerCPU(); ok {
+			return d
+		}
+	}
 	for _, pid := range p.managers() {
 		sum += cpuOf(pid)
 	}

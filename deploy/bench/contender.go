@@ -126,7 +126,7 @@ func serviceCommand(l load) ([]string, error) {
 	argv := []string{"systemd-run", "--quiet", "--unit=" + serviceName, "--service-type=notify"}
 	for _, p := range []string{
 		"Delegate=cpu io memory pids", "KillMode=mixed", "OOMPolicy=continue", "TasksMax=infinity",
-		"LimitNOFILE=524288", "LogRateLimitIntervalSec=0", "TimeoutStartSec=300", "NotifyAccess=main",
+		"LimitNOFILE=524288", "LogRateLimitIntervalSec=1", "LogRateLimitBurst=100000000", "TimeoutStartSec=300", "NotifyAccess=main",
 	} {
 		argv = append(argv, "--property="+p)
 	}

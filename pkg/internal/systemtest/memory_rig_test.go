@@ -51,7 +51,7 @@ func manage(t *testing.T, list string, properties ...string) *manager {
 	m.write(list)
 	args := []string{"--collect", "--quiet", "--unit=" + unit, "-p", "Type=notify",
 		"-p", "Delegate=cpu io memory pids", "-p", "OOMPolicy=continue", "-p", "KillMode=mixed", "-p", "TasksMax=infinity",
-		"-p", "RuntimeDirectory=" + unit, "-p", "StateDirectory=" + unit, "-p", "LogRateLimitIntervalSec=0"}
+		"-p", "RuntimeDirectory=" + unit, "-p", "StateDirectory=" + unit, "-p", "LogRateLimitIntervalSec=1", "-p", "LogRateLimitBurst=100000000"}
 	for _, p := range append(properties, protected) {
 		args = append(args, "-p", p)
 	}

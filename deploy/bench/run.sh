@@ -1,8 +1,8 @@
 #!/bin/bash
 # run.sh [FLAG..] - the hot paths with their allocations, then the supervisors
 # side by side: here, and in the VM with systemd and a cgroup for each worker,
-# where there are fewer workers because an emulated machine is slow. Flags are
-# those of bin/bench, for both.
+# where there are fewer workers, lines and rounds because an emulated machine is
+# slow. Flags are those of bin/bench, for both.
 #
 # Environment: WORKERSD_BENCH_README=1 puts the tables into README.md;
 # WORKERSD_BENCH=native or guest does one of the two only.
@@ -33,5 +33,5 @@ if [ "$what" != native ]; then
     systemctl daemon-reload
     cp /mnt/work/bench /usr/bin/workersd-bench
     export TMPDIR=/dev/shm
-    exec workersd-bench -guest "$@"' bench "$@" | publish guest
+    exec workersd-bench -guest -large 1000 -lines 100000 -rounds 1 "$@"' bench "$@" | publish guest
 fi

@@ -32,8 +32,8 @@ type holder interface {
 	signalled()
 	// kill ends every process of the tree.
 	kill()
-	// tellIfEmpty calls gone if nothing of the tree is left, which takes no more
-	// than a cheap look. The main process has ended.
+	// tellIfEmpty calls gone if nothing of the tree is left, and reports that; it
+	// takes one cheap look. The main process has ended.
 	tellIfEmpty() bool
 	// tellEmpty asks for gone to be called, once and from any goroutine, as
 	// soon as nothing of the tree is left. The main process has ended.

@@ -26,7 +26,7 @@ func (h *Host) then(id lifecycle.ProcessID, do func()) {
 }
 
 // last carries out the last order for a process. The next start of its worker
-// waits for that: they share what is kept by the worker's name.
+// waits until do has returned: they share what is kept by the worker's name.
 func (h *Host) last(id lifecycle.ProcessID, do func()) {
 	done := make(chan struct{})
 	h.then(id, func() {

@@ -36,9 +36,10 @@
 //
 // A replacement that can wait (max_requests, max_lifetime, soft_memory,
 // reloaded) is asked of admission once (AskRecycle) and begins when granted. An
-// execution that outlived its timeout does not wait. Processes that pass their
-// soft limit as soon as they are started, one after the other, are asked for
-// later each time: the delay is that of failures, and they work meanwhile.
+// execution that outlived its timeout does not wait. For processes that
+// pass their soft limit before restart_reset and without an execution, one after
+// the other, it is asked later each time: the delay is that of failures, counted
+// from the start, and they work meanwhile.
 //
 // The reason of an end is decided once, when nothing of the process is left:
 // an out-of-memory kill that the counters show, then our own order, then the

@@ -213,7 +213,7 @@ func TestSoftLimitBelowNeed(t *testing.T) {
 		l.pass(10 * time.Millisecond)
 		passed()
 		l.want(Up)
-		if r := l.last(event.Warning); r.Reason != event.SoftMemory || !strings.Contains(r.Message, "again as soon as it is started") {
+		if r := l.last(event.Warning); r.Reason != event.SoftMemory || !strings.Contains(r.Message, "again soon after its start") {
 			t.Errorf("%+v", r)
 		}
 		l.now = l.w.Deadline
@@ -235,6 +235,29 @@ func TestSoftLimitBelowNeed(t *testing.T) {
 	l.pass(10 * time.Millisecond)
 	passed()
 	l.want(Up, "ask soft_memory")
+	// Nor one that has done something.
+	for range 3 {
+		next()
+		l.pass(10 * time.Millisecond)
+		l.on(ExecutionsCounted{l.w.Generation, 1})
+		passed()
+		l.want(Up, "ask soft_memory")
+	}
+	// One that takes three seconds to load is braked once the delay is longer.
+	for _, held := range []bool{false, false, false, true} {
+		next()
+		l.pass(3 * time.Second)
+		passed()
+		if held {
+			l.want(Up)
+			if d := l.w.Deadline.Sub(l.now); d < time.Second || d > 2*time.Second {
+				t.Errorf("held for %v more", d)
+			}
+			l.now = l.w.Deadline
+			l.on(Tick{})
+		}
+		l.want(Up, "ask soft_memory")
+	}
 	// A new limit makes a new beginning, and what was put off is told anew.
 	next()
 	l.pass(10 * time.Millisecond)

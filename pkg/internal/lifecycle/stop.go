@@ -161,23 +161,26 @@ func (s *step) softMemory(p *Process, ev SoftMemoryPassed) {
 	s.brake(p)
 }
 
-// brake asks for the recycle at once, unless the limit is lower than what the
-// worker needs to begin with: then each process is let run for longer than the
-// one before, as after failures, so that it does not spend its time starting.
+// brake asks for the recycle at once, unless process after process came to
+// nothing: no execution, and no life of restart_reset. Then the limit is lower
+// than what the worker needs to begin with, and each is let run for longer than
+// the one before, as after failures, so that it does not spend its time starting.
 func (s *step) brake(p *Process) {
-	if s.now.Sub(p.Started) >= delay(s.w.Spec, s.w.Storm+1, p.Generation) {
+	if p.Executions > 0 || s.now.Sub(p.Started) >= s.w.Spec.RestartReset {
 		s.w.Storm = 0
-	} else {
-		s.w.Storm++
-	}
-	if s.w.Storm < 2 { // the first may be a peak
 		s.ask(p, event.SoftMemory)
 		return
 	}
+	s.w.Storm++
 	d := delay(s.w.Spec, s.w.Storm-1, p.Generation)
-	p.AskAt = p.Started.Add(d)
+	at := p.Started.Add(d)
+	if s.w.Storm < 2 || !at.After(s.now) { // the first may be a peak
+		s.ask(p, event.SoftMemory)
+		return
+	}
+	p.AskAt = at
 	s.note(p, event.Record{Kind: event.Warning, Reason: event.SoftMemory, Memory: int64(p.SoftUsage), MemoryLimit: int64(p.SoftLimit),
-		Message: fmt.Sprintf("is above its soft memory limit [%v] again as soon as it is started, uses %v: it is let run for %v (the limit is lower than what it needs)", p.SoftLimit, p.SoftUsage, d.Round(time.Millisecond))})
+		Message: fmt.Sprintf("is above its soft memory limit [%v] again soon after its start, uses %v: it is let run for %v (the limit is lower than what it needs)", p.SoftLimit, p.SoftUsage, d.Round(time.Millisecond))})
 }
 
 func (s *step) hardMemory(p *Process, ev HardMemoryPassed) {

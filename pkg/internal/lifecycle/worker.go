@@ -122,7 +122,7 @@ type Worker struct {
 	Failures   int          // in a row; resets after a healthy time
 	Delays     int          // exponent of the back-off; a young clean exit raises it, too
 	Restarts   int          // processes that followed another, in all
-	Storm      int          // processes in a row that passed their soft limit as soon as they were started
+	Storm      int          // processes in a row that passed their soft limit and came to nothing
 	DownReason event.Reason // why it is wanted down
 	LastReason event.Reason // verdict on the process before
 	LastStatus Status

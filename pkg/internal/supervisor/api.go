@@ -68,8 +68,6 @@ type Snapshot struct {
 	// FirstRound is true once a first start of every wanted worker was attempted.
 	FirstRound bool
 	Stopping   bool
-	// StoppingUntil is the latest deadline of what still lives while stopping.
-	StoppingUntil time.Time
 	// Unknown is how many events of the host were about no worker here.
 	Unknown uint64
 }

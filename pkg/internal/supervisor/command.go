@@ -33,9 +33,6 @@ func (s *Supervisor) Snapshot(ctx context.Context) (snap Snapshot, err error) {
 				continue
 			}
 			snap.Workers = append(snap.Workers, sl.status())
-			if s.stopping && !sl.w.Idle() && sl.w.Deadline.After(snap.StoppingUntil) {
-				snap.StoppingUntil = sl.w.Deadline
-			}
 		}
 	})
 	return snap, err

@@ -59,9 +59,9 @@ func TestDrainMaxBoundsTheEnd(t *testing.T) {
 		began := time.Now()
 		r.s.Shutdown()
 		r.sleep(time.Second)
-		snap := r.snapshot()
-		if want := began.Add(5 * time.Minute); !snap.Stopping || !snap.StoppingUntil.Equal(want) {
-			t.Errorf("stopping %v until %v, want %v", snap.Stopping, snap.StoppingUntil, want)
+		until := r.status("a").Worker.Deadline
+		if want := began.Add(5 * time.Minute); !r.snapshot().Stopping || !until.Equal(want) {
+			t.Errorf("stopping %v until %v, want %v", r.snapshot().Stopping, until, want)
 		}
 		if took := r.ends(); took > 5*time.Minute {
 			t.Errorf("the end took %v, drain_max is 5m", took)

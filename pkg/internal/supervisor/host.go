@@ -8,10 +8,11 @@ import (
 // Host is the machine, as the supervisor needs it. No order blocks: each
 // returns at once and its outcome arrives as an event. Orders for one process
 // are carried out in the order they were given; those for different processes do
-// not wait for each other, save that a start waits for the starts and releases of
-// the same worker that were ordered before it. A start that hangs therefore holds
-// up its own process, and not the one that works beside it under overlap. All
-// methods are called by the loop alone.
+// not wait for each other, save that a start waits for the starts of the same
+// worker that were ordered before it, and for its releases as far as they give
+// back what is kept by the worker's name. A start that hangs therefore holds up its
+// own process, and not the one that works beside it under overlap. All methods are
+// called by the loop alone.
 type Host interface {
 	// Spawn starts a process. Answered by Spawned or SpawnFailed.
 	Spawn(order SpawnOrder)

@@ -24,8 +24,12 @@ type gate struct {
 
 // openGate gives the calling thread, which must be locked and never unlocked, a
 // table of its own. Once it has begun, the program's copy of inside must be
-// closed, by another thread. Nil: the thread shares the program's table.
+// closed, by another thread. Nil: the thread shares the program's table, because
+// nobody knows what to keep or the kernel refuses.
 func openGate(keep []int) *gate {
+	if keep == nil {
+		return nil
+	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil
@@ -41,16 +45,16 @@ func openGate(keep []int) *gate {
 
 // ofRuntime are the descriptors of Go's network poller, and others like them: a
 // thread that wakes the poller writes to one. They are there since the first
-// file was opened, and stay. Where they cannot be told, ok is false.
-func ofRuntime() (fds []int, ok bool) {
+// file was opened, and stay. Where they cannot be told it is nil.
+func ofRuntime() (fds []int) {
 	f, err := os.Open(os.DevNull) // from here on they are there
 	if err != nil {
-		return nil, false
+		return nil
 	}
 	defer f.Close()
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		return nil, false
+		return nil
 	}
 	polled := false
 	for _, e := range entries {
@@ -64,7 +68,10 @@ func ofRuntime() (fds []int, ok bool) {
 			fds = append(fds, fd)
 		}
 	}
-	return fds, polled
+	if !polled {
+		return nil
+	}
+	return fds
 }
 
 // closeOthers closes all descriptors of the calling thread but the standard

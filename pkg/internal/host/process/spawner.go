@@ -60,8 +60,7 @@ const (
 // the descriptor table: see gate.
 type Spawner struct {
 	table *Table
-	keep  []int           // descriptors that each thread needs
-	gates bool            // they are known
+	keep  []int           // descriptors that each thread needs; nil: they are not known
 	room  chan struct{}   // a token for each start at a time
 	idle  chan *spawnLine // threads that wait; buffered: never more than startsAtATime
 
@@ -83,7 +82,7 @@ type spawnLine struct {
 	broken bool  // it could not be made ours again
 }
 
-// end lets the thread end. It does nothing now.
+// end lets the thread end, which has nothing to do.
 func (l *spawnLine) end() {
 	close(l.work)
 	if l.gate != nil {
@@ -100,7 +99,7 @@ func NewSpawner(t *Table) *Spawner {
 	for range startsAtATime {
 		s.room <- struct{}{}
 	}
-	s.keep, s.gates = ofRuntime()
+	s.keep = ofRuntime()
 	return s
 }
 
@@ -243,7 +242,7 @@ func (s *Spawner) line() (*spawnLine, error) {
 	}
 	l := &spawnLine{work: make(chan func())}
 	ready := make(chan error)
-	go l.serve(ready, s.keep, s.gates)
+	go l.serve(ready, s.keep)
 	err := <-ready
 	if l.gate != nil {
 		unix.Close(l.gate.inside) // the program's copy
@@ -257,21 +256,19 @@ func (s *Spawner) line() (*spawnLine, error) {
 
 // serve is the thread. It is never unlocked: the thread ends with the
 // goroutine, and nobody else gets one with a working directory of its own.
-func (l *spawnLine) serve(ready chan<- error, keep []int, gates bool) {
+func (l *spawnLine) serve(ready chan<- error, keep []int) {
 	runtime.LockOSThread()
 	if unix.Gettid() == os.Getpid() {
 		// The first thread keeps the program's working directory, and its children
 		// are orphans only (procmem.Adopted). It is held until the line has another.
 		begun := make(chan error)
-		go l.serve(begun, keep, gates)
+		go l.serve(begun, keep)
 		ready <- <-begun
 		runtime.UnlockOSThread()
 		return
 	}
 	l.own = unshare(unix.CLONE_FS) == nil
-	if gates {
-		l.gate = openGate(keep)
-	}
+	l.gate = openGate(keep)
 	var err error
 	l.home, err = unix.Open(".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	ready <- err

@@ -55,12 +55,12 @@ func (s *step) tickUp(p *Process, due func(time.Time) bool) {
 		s.watchdog(p, fmt.Sprintf("was silent for %v", p.Watchdog))
 		return
 	}
-	if p.Asked == "" && due(p.LifeDeadline) {
-		s.ask(p, event.MaxLifetime)
-	}
 	if due(p.AskAt) {
 		p.AskAt = time.Time{}
 		s.ask(p, event.SoftMemory)
+	}
+	if p.Asked == "" && due(p.LifeDeadline) {
+		s.ask(p, event.MaxLifetime)
 	}
 	if due(p.warnAt(spec)) {
 		p.Warned = true

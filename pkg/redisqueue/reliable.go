@@ -38,10 +38,10 @@ type reliable struct {
 
 // Run does one message: one of the in-flight list first, else a new one.
 func (r *reliable) Run(ctx context.Context) (bool, error) {
-	message, err := r.next(ctx)
+	message, isNew, err := r.next(ctx)
 	switch {
 	case err == nil:
-		return r.do(ctx, message)
+		return r.do(ctx, message, isNew)
 	case errors.Is(err, redis.Nil):
 		r.back(ctx)
 	default:
@@ -50,16 +50,17 @@ func (r *reliable) Run(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// next is the message to do; redis.Nil says that there is none.
-func (r *reliable) next(ctx context.Context) (string, error) {
+// next is the message to do, and whether it is new or was in the in-flight list
+// before; redis.Nil says that there is none.
+func (r *reliable) next(ctx context.Context) (message string, isNew bool, err error) {
 	if err := r.settle(ctx); err != nil {
-		return "", err
+		return "", false, err
 	}
 	if err := r.reread(ctx); err != nil {
-		return "", err
+		return "", false, err
 	}
 	if m, ok := r.takePending(); ok {
-		return m, nil
+		return m, false, nil
 	}
 	r.moving.RLock()
 	defer r.moving.RUnlock()
@@ -73,7 +74,7 @@ func (r *reliable) next(ctx context.Context) (string, error) {
 	} else if !errors.Is(err, redis.Nil) {
 		r.unread = true // the answer that was lost may have been a message
 	}
-	return m, err
+	return m, true, err
 }
 
 func (r *reliable) takePending() (string, bool) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 
@@ -85,6 +86,15 @@ func (r *reliable) remove(ctx context.Context, m *removal) error {
 	// The work is done: a timeout that is over meanwhile must not hinder this.
 	call, cancel := bounded(context.WithoutCancel(ctx), 0)
 	defer cancel()
+	if m.dead != nil {
+		// A transaction does not end at a command that fails, so that of these
+		// the message would be removed and be nowhere: redis.io, Transactions.
+		if kind, err := r.rdb.Type(call, r.opt.Dead).Result(); err != nil {
+			return err
+		} else if kind != "list" && kind != "none" {
+			return fmt.Errorf("%s is a %s, where the dead list should be: rename it, or set another one", r.opt.Dead, kind)
+		}
+	}
 	f, key := field(m.message), r.triesKey()
 	_, err := r.rdb.TxPipelined(call, func(p redis.Pipeliner) error {
 		if m.dead != nil {

@@ -7,23 +7,34 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/workersd/workersd/pkg/worker"
 )
 
-// do begins a try of the message, does it, and books what came of it.
-func (r *reliable) do(ctx context.Context, message string) (bool, error) {
-	tries, last, err := r.try(ctx, message)
+// do begins a try of the message, does it, and books what came of it. One that
+// was in the list before may have had all its tries; a new one had none.
+func (r *reliable) do(ctx context.Context, message string, isNew bool) (bool, error) {
+	var tries int
+	var last string
+	var err error
+	if !isNew {
+		tries, last, err = r.tried(ctx, message)
+	}
+	over := r.opt.MaxTries > 0 && tries >= r.allowed(message)
+	if err == nil && !over {
+		tries, err = r.try(ctx, message)
+	}
 	if err != nil {
 		r.again(message)
 		r.gone(ctx, err)
 		return false, nil
 	}
 	r.back(ctx)
-	if r.opt.MaxTries > 0 && tries > r.allowed(message) {
-		r.giveUp(ctx, message, tries-1, reasonOf(last, tries-1))
+	if over {
+		r.giveUp(ctx, message, tries, reasonOf(last, tries))
 		return false, nil
 	}
 	worker.Begin(ctx, "")
@@ -42,12 +53,12 @@ func (r *reliable) do(ctx context.Context, message string) (bool, error) {
 	return true, err
 }
 
-// allowed is how many tries may have been counted for a message: equal ones that
-// we hold are counted together, and what may not have begun is forgiven.
+// allowed is how many tries a message has: equal ones that we hold are counted
+// together.
 func (r *reliable) allowed(message string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.opt.MaxTries*max(r.held[message], 1) + r.doubt[message]
+	return r.opt.MaxTries * max(r.held[message], 1)
 }
 
 func (r *reliable) triesKey() string { return r.opt.InFlight + ":tries" }
@@ -58,27 +69,48 @@ func field(message string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// try counts one more try of the message before its work begins, and tells the
-// error that the last one reported, if it came so far.
-func (r *reliable) try(ctx context.Context, message string) (tries int, last string, err error) {
+// tried tells how many tries of the message began, without those that may not
+// have, and the error that the last one reported, if it came so far. To ask is no
+// try: a process that is killed while it gives the message up leaves the count as
+// it is.
+func (r *reliable) tried(ctx context.Context, message string) (tries int, last string, err error) {
+	call, cancel := bounded(ctx, 0)
+	defer cancel()
+	f := field(message)
+	got, err := r.rdb.HMGet(call, r.triesKey(), f, f+":error").Result()
+	if err != nil {
+		return 0, "", err
+	}
+	if n, ok := got[0].(string); ok {
+		if tries, err = strconv.Atoi(n); err != nil {
+			return 0, "", fmt.Errorf("%s: field %s is no number of tries: %w", r.triesKey(), f, err)
+		}
+	}
+	last, _ = got[1].(string)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return max(tries-r.doubt[message], 0), last, nil
+}
+
+// try counts one more try of the message before its work begins, and forgets the
+// error of the last one.
+func (r *reliable) try(ctx context.Context, message string) (tries int, err error) {
 	call, cancel := bounded(ctx, 0)
 	defer cancel()
 	f, key := field(message), r.triesKey()
 	var n *redis.IntCmd
-	var text *redis.StringCmd
 	_, err = r.rdb.TxPipelined(call, func(p redis.Pipeliner) error {
 		n = p.HIncrBy(call, key, f, 1)
-		text = p.HGet(call, key, f+":error")
 		p.HDel(call, key, f+":error")
 		return nil
 	})
-	if err != nil && !errors.Is(err, redis.Nil) {
+	if err != nil {
 		r.mu.Lock()
 		r.doubt[message]++
 		r.mu.Unlock()
-		return 0, "", err
+		return 0, err
 	}
-	return int(n.Val()), text.Val(), nil
+	return int(n.Val()), nil
 }
 
 func reasonOf(last string, tries int) string {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/workersd/workersd/pkg/internal/redistest"
 	"github.com/workersd/workersd/pkg/redisqueue"
+	"github.com/workersd/workersd/pkg/worker"
 )
 
 func TestAMessageThatFailsGoesToTheDeadList(t *testing.T) {
@@ -66,6 +68,57 @@ func TestATryIsCountedBeforeTheWorkKillsItsProcess(t *testing.T) {
 	if dead := deadOnes(t, s); len(dead) != 1 || dead[0].Text() != "deadly" || dead[0].Reason != reason || dead[0].Tries != 2 {
 		t.Errorf("dead list %+v, want deadly because %s", dead, reason)
 	}
+	noTries(t, s)
+}
+
+// A process can end while it gives a message up, and Redis may not let it. The
+// message stays, with the tries it had, until one process can.
+func TestGivingUpIsNoTry(t *testing.T) {
+	s := redistest.Start(t)
+	s.Push("q", "bad")
+	var d done
+	o, _ := options(s, func(_ context.Context, m string) error {
+		d.add(m)
+		return errors.New("no such field")
+	})
+	o.MaxTries = 2
+	mustRun(t, redisqueue.Reliable(o), 2)
+	ctx := t.Context()
+	if err := s.Client.Set(ctx, "q:dead", "in the way", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	leave, cancel := context.WithCancel(ctx)
+	defer cancel()
+	const processes = 3
+	for range processes {
+		var log *logBuffer
+		o, log = options(s, o.Handle)
+		o.MaxTries = 2
+		go func() {
+			ended <- worker.Run(leave, redisqueue.Reliable(o), worker.Log(slog.New(slog.DiscardHandler)))
+		}()
+		await(t, "the process cannot give it up", func() bool {
+			return strings.Contains(log.String(), "q:dead is a string, where the dead list should be")
+		})
+		want(t, "in flight", s.List(inFlight), []string{"bad"})
+	}
+	if err := s.Client.Del(ctx, "q:dead").Err(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "it is given up", func() bool { return len(s.List(inFlight)) == 0 })
+	cancel()
+	for range processes {
+		if err := <-ended; err != nil {
+			t.Errorf("leaving: %v", err)
+		}
+	}
+	for _, dead := range deadOnes(t, s) {
+		if dead.Tries != 2 || dead.Reason != "failed at the last of 2 tries: no such field" {
+			t.Errorf("dead list %+v, want what was so before it was tried to give it up", dead)
+		}
+	}
+	want(t, "done", d.list(), []string{"bad", "bad"})
 	noTries(t, s)
 }
 

@@ -1,7 +1,6 @@
 package redisqueue_test
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -46,15 +45,18 @@ func TestStorm(t *testing.T) {
 		messages, kills = 1000, 30
 	}
 	s := redistest.Start(t)
-	st := &storm{t: t, s: s, dir: t.TempDir(), rng: rand.New(rand.NewPCG(3, 4)), done: map[string][]process{}}
-	st.push(messages)
+	st := &storm{t: t, s: s, dir: t.TempDir(), rng: rand.New(rand.NewPCG(3, 4)), done: map[string][]process{}, final: map[process]string{}}
 	st.m = programtest.Start(t, programtest.Write(t, stormList),
 		"REDIS_URL="+s.URL, "STORM_DIR="+st.dir)
 	began := time.Now()
 
 	for i, restarted := 0, false; i < kills; {
-		// Kills follow the messages, so that they fall where messages flow.
-		st.until(i * messages * 9 / 10 / kills)
+		// Kills and messages follow each other, so that kills fall where messages
+		// flow. The last tenth flows without: only there a process lives until its
+		// timeout.
+		due := i * messages * 9 / 10 / kills
+		st.push(min(due+200, messages*9/10))
+		st.until(due)
 		if !restarted && i >= kills/2 {
 			restarted = true
 			s.Stop()
@@ -65,6 +67,7 @@ func TestStorm(t *testing.T) {
 			i++
 		}
 	}
+	st.push(messages)
 	st.until(messages - st.poisoned)
 	st.m.Await("nothing waits and nothing is in flight", func() bool {
 		left, err := s.Client.Keys(t.Context(), "*").Result()
@@ -97,6 +100,7 @@ type storm struct {
 	m        *programtest.Manager
 	dir      string
 	rng      *rand.Rand
+	pushed   int
 	poisoned int
 
 	offset int64                // of done that is read
@@ -107,25 +111,21 @@ type storm struct {
 
 var kinds = []string{"hog", "leak", "hang", "deaf", "poison", "cut", "hog", "leak", "hang", "deaf"}
 
-// push fills the queue: one message in 100 is an evil one.
+// push makes the messages so many: one in 100 is an evil one.
 func (st *storm) push(n int) {
-	st.final = map[process]string{}
-	ctx := context.Background()
 	p := st.s.Client.Pipeline()
-	for i := range n {
+	for ; st.pushed < n; st.pushed++ {
 		kind := "plain"
-		if i%100 == 50 {
-			kind = kinds[i/100%len(kinds)]
+		if st.pushed%100 == 50 {
+			kind = kinds[st.pushed/100%len(kinds)]
 		}
 		if kind == "poison" {
 			st.poisoned++
 		}
-		p.LPush(ctx, "storm", fmt.Sprintf("%d %s", i, kind))
-		if i%1000 == 999 || i == n-1 {
-			if _, err := p.Exec(ctx); err != nil {
-				st.t.Fatal(err)
-			}
-		}
+		p.LPush(st.t.Context(), "storm", fmt.Sprintf("%d %s", st.pushed, kind))
+	}
+	if _, err := p.Exec(st.t.Context()); err != nil {
+		st.t.Fatal(err)
 	}
 }
 

@@ -166,7 +166,7 @@ func TestFullDisk(t *testing.T) {
 		t.Skip("a small file system takes root to mount: run the tests as root, too")
 	}
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
 		t.Skipf("no tmpfs may be mounted here: %v", err)
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
@@ -177,7 +177,8 @@ func TestFullDisk(t *testing.T) {
 	o := open(t, h, worker("w", path))
 	write(t, o.Stdout, "first\n")
 	until(t, "the first line", func() bool { b, _ := os.ReadFile(path); return string(b) == "first\n" })
-	os.WriteFile(ballast, make([]byte, 64<<10), 0o600)
+	// What is written behind it fits once it is gone, however late it comes.
+	os.WriteFile(ballast, make([]byte, 1<<20), 0o600)
 	for range 200 {
 		write(t, o.Stdout, strings.Repeat("x", 999)+"\n")
 	}

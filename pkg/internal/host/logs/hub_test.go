@@ -63,7 +63,9 @@ func begin(t *testing.T, o Options) *Hub {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		h.Shutdown(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel() // a test that failed may still hold an output
+		h.Shutdown(ctx)
 		for deadline := time.Now().Add(20 * time.Second); openFiles() > fds || runtime.NumGoroutine() > goroutines; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%d descriptors before, %d after; %d goroutines before, %d after", fds, openFiles(), goroutines, runtime.NumGoroutine())

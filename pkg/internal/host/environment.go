@@ -45,9 +45,20 @@ func meantForManager(name string) bool {
 	return false
 }
 
+// inherited are the variables that we hand on to every worker.
+func inherited() (vars []string) {
+	for _, v := range os.Environ() {
+		if name, _, ok := strings.Cut(v, "="); ok && !meantForManager(name) {
+			vars = append(vars, v)
+		}
+	}
+	return vars
+}
+
 // environment is what the variables of a process come from, the later ones
 // winning.
 type environment struct {
+	inherited   []string
 	worker      *spec.Worker
 	id          lifecycle.ProcessID
 	user        *process.User
@@ -59,11 +70,12 @@ type environment struct {
 }
 
 func (e environment) build() []string {
-	b := envBuilder{index: map[string]int{}}
-	for _, v := range os.Environ() {
-		if name, _, ok := strings.Cut(v, "="); ok && !meantForManager(name) {
-			b.set(name, v)
-		}
+	const ours = 16 // about so many are added
+	n := len(e.inherited) + len(e.file) + len(e.worker.Environment) + len(e.worker.Params) + ours
+	b := envBuilder{vars: make([]string, 0, n), index: make(map[string]int, n)}
+	for _, v := range e.inherited {
+		name, _, _ := strings.Cut(v, "=")
+		b.set(name, v)
 	}
 	if u := e.user; u != nil {
 		b.add("USER", u.Name)

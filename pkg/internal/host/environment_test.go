@@ -36,7 +36,7 @@ func TestEnvironment(t *testing.T) {
 	w.Timeout, w.Watchdog = 30*time.Second, 5*time.Second
 	w.Environment = []spec.EnvVar{{Name: "C", Value: "list"}, {Name: "NOTIFY_SOCKET", Value: "/not/this"}}
 	e := environment{
-		worker: w, id: lifecycle.ProcessID{Worker: w.Name, Generation: 9}, user: &process.User{Name: "54321"}, maxRequests: 105, notify: "/n/1",
+		inherited: inherited(), worker: w, id: lifecycle.ProcessID{Worker: w.Name, Generation: 9}, user: &process.User{Name: "54321"}, maxRequests: 105, notify: "/n/1",
 		file: []spec.EnvVar{{Name: "B", Value: "file"}, {Name: "C", Value: "file"}}, output: []string{"JOURNAL_STREAM=8:9"}, instance: "i",
 	}
 	got := e.build()

@@ -49,18 +49,19 @@ func (e Enforcement) Word() string {
 
 // Host is Linux. Its orders return at once; see supervisor.Host.
 type Host struct {
-	o       Options
-	events  chan supervisor.HostEvent // bounded: who reports waits while the loop is busy
-	closing chan struct{}
-	queues  *queues
-	table   *process.Table
-	spawner *process.Spawner
-	users   process.Users
-	null    *os.File // every process's standard input
-	notify  *notify.Hub
-	logs    *logs.Hub
-	hold    enforcer
-	how     Enforcement
+	o         Options
+	events    chan supervisor.HostEvent // bounded: who reports waits while the loop is busy
+	closing   chan struct{}
+	queues    *queues
+	table     *process.Table
+	spawner   *process.Spawner
+	users     process.Users
+	null      *os.File // every process's standard input
+	inherited []string // of our variables
+	notify    *notify.Hub
+	logs      *logs.Hub
+	hold      enforcer
+	how       Enforcement
 
 	mu    sync.RWMutex // guards procs
 	procs map[lifecycle.ProcessID]*proc
@@ -93,7 +94,7 @@ type proc struct {
 func New(o Options) (_ *Host, err error) {
 	h := &Host{
 		o: o, events: make(chan supervisor.HostEvent, 256), closing: make(chan struct{}),
-		queues: newQueues(), procs: map[lifecycle.ProcessID]*proc{},
+		queues: newQueues(), inherited: inherited(), procs: map[lifecycle.ProcessID]*proc{},
 	}
 	if err := process.BecomeSubreaper(); err != nil {
 		return nil, fmt.Errorf("cannot become a subreaper: %w", err)

@@ -42,6 +42,7 @@ type sampled struct {
 	check  time.Duration
 	passes int       // over all, that have begun
 	passAt time.Time // the next one
+	wakeAt time.Time // when the watcher looks next
 }
 
 type owned struct {
@@ -201,10 +202,12 @@ type session struct {
 	sharedAt   time.Time
 	usage      spec.Bytes
 	peak       spec.Bytes
-	at         time.Time
+	at         time.Time     // of the usage; at first of its start, with nothing
+	known      bool          // the usage was read
 	due        time.Time     // when it could reach its next limit; zero: not before the next pass
+	slack      time.Duration // how much earlier it may be
 	pass       int           // that had begun when it was started
-	young      time.Duration // until the next look at one that is new; 0: it never was watched from its start
+	young      time.Duration // the wait for the last look at one that is new; 0: it is not new any more
 	growth     float64       // fastest seen of late, bytes per second
 	members    []procmem.Proc
 	last       []event.PostMortemProc // process table when a limit was passed
@@ -218,16 +221,19 @@ func (t *session) started(pid int) {
 	t.s.mu.Lock()
 	t.pid, t.pass = pid, t.s.passes
 	t.s.mains[pid] = t
-	limited := t.limited()
-	if limited {
-		now := time.Now()
-		t.due, t.young = now.Add(firstLook), firstLook
+	now := time.Now()
+	t.at = now // it began with nothing: what it has by then is growth
+	soon := false
+	if t.limited() {
+		t.young = firstLook
+		t.dueIn(now, firstLook)
 		if latest := now.Add(t.s.check); t.s.passAt.After(latest) {
 			t.s.passAt = latest // no other had a limit
 		}
+		soon = t.s.wakeAt.IsZero() || t.due.Before(t.s.wakeAt)
 	}
 	t.s.mu.Unlock()
-	if limited {
+	if soon {
 		t.s.look()
 	}
 }
@@ -370,7 +376,7 @@ func (t *session) release() error {
 func (t *session) memory() (spec.Bytes, bool) {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
-	return t.usage, !t.at.IsZero()
+	return t.usage, t.known
 }
 
 // statistics: without cgroups nobody keeps any.

@@ -15,8 +15,8 @@ const (
 	// must not take the whole machine for being watched.
 	nearest = 20 * time.Millisecond
 	// firstLook at a new process comes before the next pass, and so do some more,
-	// each after twice the time: nothing is known of its growth yet.
-	firstLook = 50 * time.Millisecond
+	// each after four times the time: little is known of its growth yet.
+	firstLook, laterLook = 50 * time.Millisecond, 4
 	// wholeEvery is how often a pass trusts nothing that it knew.
 	wholeEvery = 10 * time.Second
 	// growthHalves is how fast a growth that was seen once is forgotten: filling
@@ -59,7 +59,9 @@ func (s *sampled) pass(now time.Time) (next time.Duration, passed []func()) {
 	}
 	next = s.passAt.Sub(now)
 	for _, t := range s.mains {
-		due := !t.due.IsZero() && !now.Before(t.due)
+		// Who wakes for one looks at those that are due soon, too: hundreds that
+		// were started one after the other would wake us hundreds of times.
+		due := !t.due.IsZero() && t.due.Sub(now) <= t.slack
 		switch {
 		case all && t.pass < s.passes:
 		case due:
@@ -73,7 +75,9 @@ func (s *sampled) pass(now time.Time) (next time.Duration, passed []func()) {
 		}
 		next = t.sooner(next, now)
 	}
-	return max(next, time.Millisecond), passed
+	next = max(next, time.Millisecond)
+	s.wakeAt = now.Add(next)
+	return next, passed
 }
 
 // interval is the time between two passes over all.
@@ -182,10 +186,15 @@ func (t *session) reread(m *procmem.Proc) bool {
 // judge compares what was found with the limits.
 func (t *session) judge(now time.Time) (tell func()) {
 	usage := max(t.sum-t.shared, 0)
-	if d := now.Sub(t.at).Seconds(); !t.at.IsZero() && d > 0 {
-		t.growth = max(t.growth*math.Exp2(-d/growthHalves.Seconds()), float64(usage-t.usage)/d)
+	var rate float64
+	if d := now.Sub(t.at).Seconds(); d > 0 {
+		rate = float64(usage-t.usage) / d
+		t.growth *= math.Exp2(-d / growthHalves.Seconds())
 	}
-	t.usage, t.at, t.due = usage, now, time.Time{}
+	if t.known { // else it is loading its program, and will not go on like that
+		t.growth = max(t.growth, rate)
+	}
+	t.usage, t.at, t.known, t.due = usage, now, true, time.Time{}
 	t.peak = max(t.peak, t.usage)
 	if t.ended {
 		return nil
@@ -203,7 +212,7 @@ func (t *session) judge(now time.Time) (tell func()) {
 		usage, limit := t.usage, t.soft
 		tell = func() { t.s.r.soft(id, usage, limit) }
 	}
-	t.arm(now)
+	t.arm(now, max(t.growth, rate))
 	return tell
 }
 
@@ -224,8 +233,9 @@ func (t *session) passed(limit spec.Bytes, now time.Time) bool {
 	return t.usage > limit
 }
 
-// arm sets when the tree could reach its next limit at the fastest growth seen.
-func (t *session) arm(now time.Time) {
+// arm sets when the tree could reach its next limit at the fastest growth seen,
+// in bytes per second.
+func (t *session) arm(now time.Time, growth float64) {
 	limit := t.soft
 	if t.softTold || !limit.Set() {
 		limit = t.hard
@@ -234,16 +244,23 @@ func (t *session) arm(now time.Time) {
 		return
 	}
 	left := t.s.check.Seconds() // later than the next pass is not before it
-	if t.growth > 0 {
-		left = min(left, max(float64(limit-t.usage)/t.growth, nearest.Seconds()))
+	if growth > 0 {
+		left = min(left, max(float64(limit-t.usage)/growth, nearest.Seconds()))
 	}
-	if t.young > 0 && t.young < t.s.check {
-		left = min(left, t.young.Seconds())
-		t.young *= 2
+	if t.young > 0 {
+		if t.young *= laterLook; t.young > t.s.check/2 {
+			t.young = 0
+		} else {
+			left = min(left, t.young.Seconds())
+		}
 	}
 	if left < t.s.check.Seconds() {
-		t.due = now.Add(time.Duration(left * float64(time.Second)))
+		t.dueIn(now, time.Duration(left*float64(time.Second)))
 	}
+}
+
+func (t *session) dueIn(now time.Time, wait time.Duration) {
+	t.due, t.slack = now.Add(wait), wait/4
 }
 
 // pss is what the tree holds with shared pages counted by shares; ok is false

@@ -75,7 +75,10 @@ func (h *Host) spawn(p *proc, order supervisor.SpawnOrder) (pid int, err error) 
 			hold.release()
 		}
 	}()
-	env := environment{worker: w, id: p.id, user: user, maxRequests: order.MaxRequests, notify: sock.Path, file: fromFile, output: out.Env, instance: instance}.build()
+	env := environment{
+		inherited: h.inherited, worker: w, id: p.id, user: user, maxRequests: order.MaxRequests,
+		notify: sock.Path, file: fromFile, output: out.Env, instance: instance,
+	}.build()
 	var path string
 	if w.Self {
 		path = process.Self()

@@ -1,9 +1,11 @@
 package guard
 
 import (
-	"bufio"
+	"bytes"
 	"fmt"
+	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -73,23 +75,51 @@ type told struct {
 
 func newTold() *told { return &told{mains: map[int]how{}, end: make(chan struct{})} }
 
+// gather is how long lines may collect before they are read: thousands of
+// starts must not wake the guard thousands of times.
+const gather = 20 * time.Millisecond
+
 // read takes lines until the manager, and every process that could still hold
 // the pipe, is gone; workers do not hold it.
-func (t *told) read(r *os.File) {
+func (t *told) read(r io.Reader) {
 	defer close(t.end)
-	for s := bufio.NewScanner(r); s.Scan(); {
-		var pid, sig int
-		var grace time.Duration
-		if n, _ := fmt.Sscan(strings.TrimSpace(s.Text()), &pid, &sig, (*int64)(&grace)); n != 3 {
+	buf := make([]byte, 16<<10)
+	for have := 0; ; {
+		n, err := r.Read(buf[have:])
+		have += n
+		rest := t.take(buf[:have])
+		have = copy(buf, rest)
+		if err != nil || have == len(buf) { // no line is that long
+			return
+		}
+		time.Sleep(gather)
+	}
+}
+
+// take reads whole lines, and returns the part of one that is left.
+func (t *told) take(b []byte) (rest []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for {
+		line, rest, whole := bytes.Cut(b, []byte{'\n'})
+		if !whole {
+			return b
+		}
+		b = rest
+		f := strings.Fields(string(line))
+		if len(f) != 3 {
 			continue
 		}
-		t.mu.Lock()
-		if sig == 0 {
+		pid, e1 := strconv.Atoi(f[0])
+		sig, e2 := strconv.Atoi(f[1])
+		grace, e3 := strconv.ParseInt(f[2], 10, 64)
+		switch {
+		case e1 != nil || e2 != nil || e3 != nil:
+		case sig == 0:
 			delete(t.mains, pid)
-		} else {
-			t.mains[pid] = how{syscall.Signal(sig), grace}
+		default:
+			t.mains[pid] = how{syscall.Signal(sig), time.Duration(grace)}
 		}
-		t.mu.Unlock()
 	}
 }
 

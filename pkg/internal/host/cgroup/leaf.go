@@ -42,6 +42,7 @@ type Leaf struct {
 	memoryWatch, emptyWatch int32
 	armed                   bool // memoryWatch is there; it goes when it fires
 	told                    bool // it has fired since the last look
+	watchesEnd              bool // emptyWatch is there
 
 	pace    pace
 	due     time.Time     // of the next look; zero: none before something happens
@@ -91,7 +92,7 @@ func (t *Tree) take(id lifecycle.ProcessID, lim Limits) (*Leaf, error) {
 		l.close()
 		return nil, err
 	}
-	l.base = t.ancestorOOMs()
+	l.base = t.unharmedOOMs()
 	return l, nil
 }
 
@@ -108,17 +109,8 @@ func (l *Leaf) open(name string) (err error) {
 }
 
 func (l *Leaf) configure() error {
-	for file, value := range map[string]string{
-		"memory.max":  bytesMax(l.limits.Hard),
-		"memory.high": bytesMax(l.limits.Soft),
-		// A half-dead tree of processes is worse than a dead one.
-		"memory.oom.group": "1",
-	} {
-		if err := writeAt(l.dir, file, value); err != nil {
-			return err
-		}
-	}
-	return l.writeAll(l.limits.changes(fresh))
+	settings := append(l.limits.memory(), l.limits.changes(fresh)...)
+	return l.writeAll(settings)
 }
 
 func (l *Leaf) writeAll(settings []setting) error {
@@ -273,6 +265,24 @@ func (l *Leaf) readCurrent() (int64, error) {
 func (l *Leaf) TellEmpty() {
 	l.mu.Lock()
 	l.wantsEnd = true
+	l.mu.Unlock()
+	l.awaitEmpty()
+}
+
+// awaitEmpty watches the leaf from here on, before the first look at it. Mostly
+// nobody has to: what a worker leaves behind is the exception.
+func (l *Leaf) awaitEmpty() {
+	l.mu.Lock()
+	if l.wantsEnd && !l.closed && !l.watchesEnd {
+		wd, err := l.tree.watch(filepath.Join(l.Path(), "cgroup.events"), watch{l, populatedEvents})
+		switch {
+		case err == nil:
+			l.watchesEnd, l.emptyWatch = true, wd
+		case !errors.Is(err, unix.ENOENT): // else it vanished, and is empty
+			l.unwatched(err)
+			time.AfterFunc(emptyEvery, l.awaitEmpty)
+		}
+	}
 	l.mu.Unlock()
 	l.checkEmpty()
 }

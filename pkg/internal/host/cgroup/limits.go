@@ -32,6 +32,20 @@ type setting struct {
 	optional        bool // the kernel may be built without it, and nothing is lost
 }
 
+// memory are memory.high and memory.max of a new leaf, where they are not what
+// the kernel gives it.
+func (l Limits) memory() []setting {
+	// A half-dead tree of processes is worse than a dead one.
+	out := []setting{{"memory", "hard_memory_limit", "memory.oom.group", "1", false}}
+	if l.Hard.Set() {
+		out = append(out, setting{"memory", "hard_memory_limit", "memory.max", bytesMax(l.Hard), false})
+	}
+	if l.Soft.Set() {
+		out = append(out, setting{"memory", "soft_memory_limit", "memory.high", bytesMax(l.Soft), false})
+	}
+	return out
+}
+
 // others are the limits besides memory.high and memory.max, which have rules of
 // their own. pids.max is apart too: the start may need a helper process that
 // must not be counted.

@@ -110,8 +110,11 @@ func (l *Leaf) inspect(now time.Time) (passed bool, u usage) {
 			l.pending = spec.None
 		}
 	}
-	if grown := u.current - l.tableMemory; grown > l.step() || l.table == nil {
+	switch grown := u.current - l.tableMemory; {
+	case grown > l.step():
 		l.list(now, u.current)
+	case l.table == nil: // so that there is one; what its memory is can be read at its end
+		l.listProcs(now, 0)
 	}
 	wait := l.wait(now)
 	l.due, l.slack = now.Add(wait), 0
@@ -264,23 +267,30 @@ func (l *Leaf) writeDown(now time.Time) {
 	l.list(now, n)
 }
 
-// list keeps the processes of the leaf and what its memory is. An empty list is
-// no news: it would take the last one's place.
+// list keeps the processes of the leaf and what its memory is.
 func (l *Leaf) list(now time.Time, current int64) {
+	before, at, memory, stat := l.table, l.tableAt, l.tableMemory, l.stat
+	if !l.listProcs(now, current) {
+		return
+	}
+	l.readStat()
+	// Killed while the list was made: half of it would be a list of the dead.
+	if s, err := readAt(l.dir, "memory.events"); err == nil && parseFlat(s)["oom_kill"] > 0 && before != nil {
+		l.table, l.tableAt, l.tableMemory, l.stat = before, at, memory, stat
+	}
+}
+
+// listProcs keeps the processes alone. An empty list is no news: it would take
+// the last one's place.
+func (l *Leaf) listProcs(now time.Time, current int64) bool {
 	pids, err := l.procs()
 	if err != nil || len(pids) == 0 {
-		return
+		return false
 	}
 	table := processTable(l.tree.proc, pids)
 	if len(table) == 0 || table[0].RSS == 0 {
-		return
-	}
-	stat := l.stat
-	l.readStat()
-	// Killed while the list was made: half of it would be a list of the dead.
-	if s, err := readAt(l.dir, "memory.events"); err == nil && parseFlat(s)["oom_kill"] > 0 && l.table != nil {
-		l.stat = stat
-		return
+		return false
 	}
 	l.table, l.tableAt, l.tableMemory = table, now, current
+	return true
 }

@@ -53,14 +53,14 @@ type Tree struct {
 	done      chan struct{} // closed by the loop at its end
 
 	// Of the loop alone.
-	ooms     []int64   // of the ancestors, as every unharmed leaf has them
-	oomsAt   time.Time // when they were seen to have risen; zero: they have not
+	oomsAt   time.Time // when the ancestors' counters were seen to have risen; zero: they have not
 	pooledAt time.Time // when leaves were last looked into for an ancestor
 
 	mu       sync.Mutex // guards what follows
 	check    time.Duration
 	poolNext spec.Bytes // a lower pool limit that waits until less is in use
 	poolWait bool
+	ooms     []int64 // of the ancestors, as every unharmed leaf has them
 	leaves   map[*Leaf]bool
 	watched  map[int32]watch
 	nextLook time.Time // no leaf is due before; there are too many to ask them all each time

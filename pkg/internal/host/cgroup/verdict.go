@@ -35,7 +35,21 @@ func (t *Tree) openAncestors() {
 		}
 		t.ancestors = append(t.ancestors, ancestor{path, fd})
 	}
-	t.ooms = t.ancestorOOMs()
+	t.settled(t.ancestorOOMs())
+}
+
+// settled keeps what an unharmed leaf has for its base.
+func (t *Tree) settled(ooms []int64) {
+	t.mu.Lock()
+	t.ooms = ooms
+	t.mu.Unlock()
+}
+
+// unharmedOOMs is the base of a leaf in which nothing has been killed.
+func (t *Tree) unharmedOOMs() []int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ooms
 }
 
 // ancestorOOMs is the local "oom" of the pool, the root and those above.
@@ -65,7 +79,7 @@ const (
 // largest will be killed. What it holds is written down while it can be seen.
 func (t *Tree) ancestorFired() {
 	now := t.clock()
-	if ooms := t.ancestorOOMs(); !slices.Equal(ooms, t.ooms) && t.oomsAt.IsZero() {
+	if ooms := t.ancestorOOMs(); !slices.Equal(ooms, t.unharmedOOMs()) && t.oomsAt.IsZero() {
 		t.oomsAt = now
 	}
 	if now.Sub(t.pooledAt) < poolEvery {
@@ -99,9 +113,11 @@ func (t *Tree) settleOOMs() time.Duration {
 	if left := oomSettles - t.clock().Sub(t.oomsAt); left > 0 {
 		return left
 	}
-	t.oomsAt, t.ooms = time.Time{}, t.ancestorOOMs()
+	t.oomsAt = time.Time{}
+	ooms := t.ancestorOOMs()
+	t.settled(ooms)
 	for _, l := range t.all() {
-		l.unharmed(t.ooms)
+		l.unharmed(ooms)
 	}
 	return rare
 }
@@ -180,7 +196,11 @@ func (l *Leaf) Evidence() lifecycle.Evidence {
 	if len(l.table) > 0 {
 		pm.Note = fmt.Sprintf("processes as seen %s before", now.Sub(l.tableAt).Round(time.Millisecond))
 	}
-	return lifecycle.Evidence{OOM: verdict(l.events, l.base, l.tree.ancestorOOMs()), PostMortem: pm}
+	ev := lifecycle.Evidence{PostMortem: pm}
+	if l.events["oom_kill"] > 0 {
+		ev.OOM = verdict(l.events, l.base, l.tree.ancestorOOMs())
+	}
+	return ev
 }
 
 // pressureText is memory.pressure on one line.

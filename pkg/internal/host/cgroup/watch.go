@@ -85,25 +85,30 @@ func (l *Leaf) listen() {
 	switch {
 	case err == nil:
 		l.armed, l.memoryWatch = true, wd
-	case errors.Is(err, unix.ENOENT): // it vanished, which is said elsewhere
-	case !l.deaf:
+	case !errors.Is(err, unix.ENOENT): // else it vanished, which is said elsewhere
+		l.unwatched(err)
+	}
+}
+
+// unwatched says once that the leaf is read again and again in place of being
+// watched.
+func (l *Leaf) unwatched(err error) {
+	if !l.deaf {
 		l.deaf = true
 		l.tree.options.Problem(err.Error())
 	}
 }
+
+// emptyEvery is how often a leaf is looked at whose end cannot be watched.
+const emptyEvery = 100 * time.Millisecond
 
 // remember begins to look after a leaf.
 func (t *Tree) remember(l *Leaf) {
 	t.mu.Lock()
 	t.leaves[l] = true
 	t.mu.Unlock()
-	wd, err := t.watch(filepath.Join(l.Path(), "cgroup.events"), watch{l, populatedEvents})
-	if err != nil {
-		t.options.Problem(err.Error())
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.emptyWatch = wd
 	l.listen()
 }
 

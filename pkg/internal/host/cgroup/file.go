@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 
@@ -50,8 +51,12 @@ func readAt(dir int, name string) (string, error) {
 // last.
 func readFD(fd int) (string, error) { return readUntil(fd, func(n, room int) bool { return n < room }) }
 
-// readList is for what the kernel makes line by line, and gives a page at a time.
-func readList(fd int) (string, error) { return readUntil(fd, func(n, _ int) bool { return n == 0 }) }
+// readList is for what the kernel makes line by line, and gives a page at a time
+// (seq_read_iter of its fs/seq_file.c): what leaves room in a page was the last.
+func readList(fd int) (string, error) {
+	const longest = 32 // more than a line of cgroup.procs has
+	return readUntil(fd, func(n, room int) bool { return n == 0 || n < min(room, os.Getpagesize())-longest })
+}
 
 func readUntil(fd int, last func(n, room int) bool) (string, error) {
 	buf := make([]byte, 4096)

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/workersd/workersd/pkg/internal/event"
 )
 
@@ -28,11 +30,11 @@ func processTable(proc string, pids []int) []event.PostMortemProc {
 	}
 	table := make([]event.PostMortemProc, 0, len(pids))
 	for _, pid := range pids {
-		b, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "stat"))
+		s, err := readAt(unix.AT_FDCWD, proc+"/"+strconv.Itoa(pid)+"/stat")
 		if err != nil {
 			continue // gone in the meantime
 		}
-		if p, ok := parseStat(string(b)); ok {
+		if p, ok := parseStat(s); ok {
 			p.PID = pid
 			table = append(table, p)
 		}

@@ -181,8 +181,10 @@ func (l *Leaf) Evidence() lifecycle.Evidence {
 	// Read what is still there; a file that an older kernel lacks is no loss.
 	pm.Peak, _ = readInt(l.dir, "memory.peak")
 	pm.PidsPeak, _ = readInt(l.dir, "pids.peak")
-	if n, err := readInt(l.dir, "memory.swap.peak"); err == nil {
-		pm.Swap = max(pm.Swap, n)
+	if l.limits.Swap != 0 { // else none can have been used
+		if n, err := readInt(l.dir, "memory.swap.peak"); err == nil {
+			pm.Swap = max(pm.Swap, n)
+		}
 	}
 	stat := l.stat
 	if stat == nil {

@@ -44,10 +44,13 @@ func Run(argv []string) (code int) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fail("cannot become a subreaper", err)
 	}
-	r, w, err := os.Pipe()
-	if err != nil {
+	// Not os.Pipe: its descriptors are watched by the network poller, which every
+	// line would wake (see gather).
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		return fail("pipe", err)
 	}
+	r, w := os.NewFile(uintptr(pipe[0]), "link"), os.NewFile(uintptr(pipe[1]), "link")
 	// Before the start, so that no signal falls between.
 	sigs := make(chan os.Signal, 16)
 	signal.Notify(sigs, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)

@@ -43,6 +43,7 @@ var contenders = []contender{
 // guestContenders are those of the VM, where there are systemd and cgroups.
 var guestContenders = []contender{
 	contenders[0],
+	{name: "floor with cgroups", command: leavesCommand, stop: syscall.SIGTERM, judged: true},
 	{name: "workersd", needs: "workersd", from: "this project", command: serviceCommand, stop: syscall.SIGTERM, judged: true, unit: true},
 }
 
@@ -62,6 +63,12 @@ func floorCommand(l load) ([]string, error) {
 		return []string{self, "copy", l.log, "/bin/sh", "-c", l.script}, err
 	}
 	return []string{self, "floor", strconv.Itoa(l.n), "/bin/sh", "-c", l.script}, err
+}
+
+// leavesCommand is the floor with a cgroup for each worker.
+func leavesCommand(l load) ([]string, error) {
+	self, err := os.Executable()
+	return []string{self, "leaves", strconv.Itoa(l.n), "/bin/sh", "-c", l.script}, err
 }
 
 // changed is how many workers of a list are of an entry of their own, which a

@@ -9,19 +9,23 @@ import (
 )
 
 // floor keeps n copies of argv alive: fork, exec, one wait4(-1) loop, restart at
-// once. It does nothing else a supervisor does.
-func floor(n int, argv []string) {
+// once. It does nothing else a supervisor does, save that with leaves each has a
+// cgroup.
+func floor(n int, argv []string, in *leaves) {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-	alive := make(map[int]struct{}, n)
+	alive := make(map[int]string, n)
 	spawn := func() {
-		pid, err := syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{
-			Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true},
-		})
+		attr := &syscall.SysProcAttr{Setsid: true}
+		leaf := in.make(attr)
+		pid, err := syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: attr})
 		if err != nil {
 			fatal("floor: %v", err)
 		}
-		alive[pid] = struct{}{}
+		if attr.UseCgroupFD {
+			unix.Close(attr.CgroupFD)
+		}
+		alive[pid] = leaf
 	}
 	exits := make(chan os.Signal, 1)
 	signal.Notify(exits, syscall.SIGCHLD)
@@ -43,7 +47,9 @@ func floor(n int, argv []string) {
 			if err != nil || pid <= 0 {
 				break
 			}
+			leaf := alive[pid]
 			delete(alive, pid)
+			in.remove(leaf)
 			if !stopping {
 				spawn()
 			}

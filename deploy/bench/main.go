@@ -23,12 +23,18 @@ func fatal(format string, args ...any) {
 func main() {
 	if len(os.Args) > 2 {
 		switch os.Args[1] {
-		case "floor", "lines":
+		case "floor", "leaves", "lines":
 			n, err := strconv.Atoi(os.Args[2])
-			if err == nil && os.Args[1] == "lines" {
+			var in *leaves
+			if err == nil && os.Args[1] == "leaves" {
+				in, err = newLeaves()
+			}
+			switch {
+			case err != nil:
+			case os.Args[1] == "lines":
 				err = writeLines(os.Stdout, n)
-			} else if err == nil {
-				floor(n, os.Args[3:])
+			default:
+				floor(n, os.Args[3:], in)
 			}
 			if err != nil {
 				fatal("%v", err)

@@ -109,7 +109,7 @@ func (b *bench) rest(p *pool, m measure) (perSecond time.Duration, err error) {
 	}
 	watch := b.idle
 	if p.c.needs == "" {
-		watch = min(watch, 5*time.Second) // the floor sleeps
+		watch = min(watch, 5*time.Second) // a floor sleeps
 	}
 	before := p.cpu()
 	time.Sleep(watch)

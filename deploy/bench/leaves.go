@@ -1,0 +1,94 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// leaves are the least that can be done with a cgroup for each process: it is
+// made, has its limits and a watch, is read at its end and removed.
+type leaves struct {
+	root    string
+	inotify int
+	made    int
+}
+
+func newLeaves() (*leaves, error) {
+	const top = "/sys/fs/cgroup"
+	l := &leaves{root: fmt.Sprintf("%s/workersd-bench.%d", top, os.Getpid())}
+	err := os.Mkdir(l.root, 0o755)
+	for _, dir := range []string{top, l.root} {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+cpu +io +memory +pids"), 0)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.inotify, err = unix.InotifyInit1(unix.IN_CLOEXEC)
+	return l, err
+}
+
+// make makes one for a process that is started with attr.
+func (l *leaves) make(attr *syscall.SysProcAttr) (dir string) {
+	if l == nil {
+		return ""
+	}
+	l.made++
+	dir = fmt.Sprintf("%s/%d", l.root, l.made)
+	err := unix.Mkdir(dir, 0o755)
+	if err == nil {
+		attr.CgroupFD, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		attr.UseCgroupFD = true
+	}
+	for _, s := range []string{"memory.max 314572800", "memory.high 209715200", "memory.oom.group 1", "memory.swap.max 0"} {
+		file, value, _ := strings.Cut(s, " ")
+		err = errors.Join(err, control(attr.CgroupFD, file, unix.O_WRONLY, func(fd int) error {
+			_, err := unix.Write(fd, []byte(value))
+			return err
+		}))
+	}
+	if err == nil {
+		_, err = unix.InotifyAddWatch(l.inotify, dir+"/memory.events", unix.IN_MODIFY)
+	}
+	if err != nil {
+		fatal("floor: %s: %v", dir, err)
+	}
+	return dir
+}
+
+// remove takes one away, in which nothing lives.
+func (l *leaves) remove(dir string) {
+	if l == nil {
+		return
+	}
+	var buf [4096]byte
+	for _, file := range []string{"cgroup.events", "memory.events", "memory.peak"} {
+		control(unix.AT_FDCWD, dir+"/"+file, unix.O_RDONLY, func(fd int) error {
+			_, err := unix.Read(fd, buf[:])
+			return err
+		})
+	}
+	for range 100 {
+		if unix.Rmdir(dir) != unix.EBUSY {
+			return
+		}
+		time.Sleep(time.Millisecond) // dead, and not yet unhashed
+	}
+}
+
+func control(dir int, name string, mode int, do func(fd int) error) error {
+	fd, err := unix.Openat(dir, name, mode|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return do(fd)
+}

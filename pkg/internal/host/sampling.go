@@ -152,12 +152,13 @@ func (t *session) sooner(next time.Duration, now time.Time) time.Duration {
 
 // read sums up the members that are known, between two passes.
 func (t *session) read() {
+	t.sum = 0
 	if len(t.members) == 0 {
 		if p, ok := t.s.table.Read(t.pid); ok && !t.ended {
-			t.members = append(t.members, p)
+			t.members, t.sum = append(t.members, p), p.RSS
 		}
+		return
 	}
-	t.sum = 0
 	living := t.members[:0]
 	for _, m := range t.members {
 		if ok := t.reread(&m); ok {

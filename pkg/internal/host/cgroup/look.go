@@ -81,7 +81,11 @@ func (l *Leaf) inspect(now time.Time) (passed bool, u usage) {
 	l.pace.saw(now, spec.Bytes(u.current))
 	// The kernel trims page cache while it tells us: what is left may be just below
 	// the tripwire by the time it is read, and yet has been there.
-	touched := told && l.readEvents(now) && u.charged() > low(l.limits.Soft)
+	var touched, changed bool
+	if told {
+		touched, changed = l.readEvents()
+	}
+	touched = touched && u.charged() > low(l.limits.Soft)
 	if soft := l.limits.Soft; soft.Set() && !l.fired {
 		switch {
 		case u.charged() > soft, touched:
@@ -92,7 +96,7 @@ func (l *Leaf) inspect(now time.Time) (passed bool, u usage) {
 			}
 			u.compare(stat, after)
 			if u.held() > soft {
-				l.list(now, u.current)
+				l.listProcs(now, u.current)
 				l.fired, l.liftBy, passed = true, now.Add(braked), true
 				break
 			}
@@ -111,7 +115,10 @@ func (l *Leaf) inspect(now time.Time) (passed bool, u usage) {
 		}
 	}
 	switch grown := u.current - l.tableMemory; {
-	case grown > l.step():
+	case passed: // done, and the signal waits for us
+	case grown > l.step(), changed && now.Sub(l.tableAt) >= tableEvery:
+		// When the limits begin to bite, too: after the kernel has killed there is
+		// nothing to be seen.
 		l.list(now, u.current)
 	case l.table == nil: // so that there is one; what its memory is can be read at its end
 		l.listProcs(now, 0)
@@ -224,24 +231,19 @@ func (l *Leaf) stalls(now time.Time) bool {
 }
 
 // readEvents takes in memory.events, and reports whether the tripwire was touched
-// since the last time. When the limits begin to bite, the processes are listed:
-// after the kernel has killed there are none.
-func (l *Leaf) readEvents(now time.Time) (touched bool) {
+// since the last time, or anything else has happened.
+func (l *Leaf) readEvents() (touched, changed bool) {
 	s, err := readAt(l.dir, "memory.events")
 	if err != nil {
-		return false
+		return false, false
 	}
 	events := parseFlat(s)
 	if events["oom_kill"] > 0 {
-		return false // what can be seen now is what the kernel is taking apart
+		return false, false // what can be seen now is what the kernel is taking apart
 	}
-	touched = events["high"] > l.events["high"]
-	if !maps.Equal(events, l.events) && now.Sub(l.tableAt) >= tableEvery {
-		n, _ := l.readCurrent()
-		l.list(now, n)
-	}
+	touched, changed = events["high"] > l.events["high"], !maps.Equal(events, l.events)
 	l.events = events
-	return touched
+	return touched, changed
 }
 
 func (l *Leaf) readStat() map[string]int64 {

@@ -224,7 +224,12 @@ func (b *bench) logs(c contender) error {
 	if err := os.Symlink(self, lines); err != nil {
 		return err
 	}
-	out := filepath.Join(p.l.dir, "out")
+	disk, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(disk)
+	out := filepath.Join(disk, "out")
 	if !c.unit {
 		p.l.log = out
 	}

@@ -32,6 +32,5 @@ if [ "$what" != native ]; then
     tar -C /mnt/work/root -c --owner=0 --group=0 . | tar -C / -x --no-overwrite-dir
     systemctl daemon-reload
     cp /mnt/work/bench /usr/bin/workersd-bench
-    export TMPDIR=/dev/shm
     exec workersd-bench -guest -large 1000 -lines 100000 -rounds 1 "$@"' bench "$@" | publish guest
 fi

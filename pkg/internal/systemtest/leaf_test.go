@@ -86,7 +86,7 @@ func TestManyLeaves(t *testing.T) {
 		}
 		leaves = append(leaves, l)
 	}
-	if again, now := watches(t); again != fd || now != before+2*300 {
+	if again, now := watches(t); again != fd || now != before+300 {
 		t.Errorf("%d watches for 300 leaves, %d before", now, before)
 	}
 	fds, _ := os.ReadDir("/proc/self/fd")

@@ -144,6 +144,60 @@ func TestDue(t *testing.T) {
 	}
 }
 
+// A new process is looked at twice before the first pass, and more often only
+// where it fills its limit fast; what it took to load is not held against it.
+func TestDueWhenNew(t *testing.T) {
+	s := &sampled{check: time.Second, wake: make(chan struct{}, 1), mains: map[int]*session{}}
+	for _, c := range []struct {
+		name string
+		sums []spec.Bytes // MiB, at each look
+		want []time.Duration
+	}{
+		{"small", []spec.Bytes{2, 2}, []time.Duration{4 * firstLook, 0}},
+		{"loads much and stays", []spec.Bytes{100, 101}, []time.Duration{firstLook, 0}},
+		{"grows on", []spec.Bytes{100, 150}, []time.Duration{firstLook, firstLook}},
+		{"nearly there", []spec.Bytes{199}, []time.Duration{nearest}},
+	} {
+		tree := &session{s: s, soft: 200 * spec.MiB, hard: spec.GiB}
+		tree.started(7)
+		now := tree.at
+		for i, sum := range c.sums {
+			now = tree.due
+			tree.sum = sum * spec.MiB
+			tree.judge(now)
+			got := time.Duration(0)
+			if !tree.due.IsZero() {
+				got = tree.due.Sub(now)
+			}
+			if d := got - c.want[i]; d < -time.Millisecond || d > time.Millisecond {
+				t.Errorf("%s: look %d: the next in %v, want %v", c.name, i+1, got, c.want[i])
+			}
+		}
+	}
+}
+
+// Who wakes for one looks at those that are due a little later, too.
+func TestLooksAreTakenTogether(t *testing.T) {
+	s := &sampled{check: time.Hour, wake: make(chan struct{}, 1), mains: map[int]*session{}, owned: map[int]owned{}, spare: map[int]owned{}}
+	now := time.Now()
+	s.passAt = now.Add(time.Hour)
+	var trees []*session
+	for i, due := range []time.Duration{0, 10 * time.Millisecond, 15 * time.Millisecond} {
+		tree := &session{s: s, soft: spec.TiB, pid: os.Getpid(), slack: 12 * time.Millisecond, due: now.Add(due)}
+		trees = append(trees, tree)
+		s.mains[i] = tree
+	}
+	next, _ := s.pass(now)
+	for i, want := range []bool{true, true, false} {
+		if _, known := trees[i].memory(); known != want {
+			t.Errorf("tree %d was looked at: %v, want %v", i, known, want)
+		}
+	}
+	if next != 15*time.Millisecond {
+		t.Errorf("the next look in %v", next)
+	}
+}
+
 // A pass over all takes long where there are thousands. Who starts or ends a
 // worker meanwhile does not wait for it, and what is started is not judged by a
 // pass that began before.

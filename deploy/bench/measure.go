@@ -194,7 +194,11 @@ func (b *bench) scale(c contender) error {
 		b.r.note(c, scaleCPU, (p.cpu()/time.Duration(b.large)).Seconds()*1000/small[len(small)-1])
 	}
 	time.Sleep(time.Second)
-	b.r.note(c, memoryLarge, float64(p.memory())/float64(b.large))
+	all := float64(p.memory())
+	b.r.note(c, memoryLarge, all/float64(b.large))
+	if small := b.r[c.name][memory]; len(small) > 0 && b.large > b.size {
+		b.r.note(c, memoryMore, (all-small[len(small)-1]*float64(b.size))/float64(b.large-b.size))
+	}
 	b.r.note(c, threadsLarge, float64(p.threads()))
 	if c.needs != "workersd" {
 		return nil

@@ -16,6 +16,7 @@ const (
 	stopWall          measure = "stop of %d"
 	memory            measure = "manager memory (PSS) per worker, %d workers"
 	memoryLarge       measure = "the same, %d workers"
+	memoryMore        measure = "the same, for each worker more"
 	idleCPU           measure = "idle CPU, limits on, %d workers, %v"
 	idleCPULarge      measure = "the same, %d workers, %v"
 	threads           measure = "threads of the manager, %d workers"
@@ -67,6 +68,7 @@ func (b *bench) rows(guest bool) []row {
 		{stopWall, []any{b.size}, "ms", &goal{most: 1.5, floor: true}},
 		{memory, []any{b.size}, "KiB", &goal{most: 10}},
 		{memoryLarge, []any{b.large}, "KiB", &goal{most: 10}},
+		{memoryMore, nil, "KiB", nil},
 		{idleCPU, []any{b.size, b.idle}, "ms", &goal{most: idle * b.idle.Seconds() / 30}},
 		{idleCPULarge, []any{b.large, b.idle}, "ms", &goal{most: idle * b.idle.Seconds() / 30 * float64(b.large) / float64(b.size)}},
 		{threads, []any{b.size}, "", nil},

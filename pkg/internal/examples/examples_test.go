@@ -107,6 +107,12 @@ func ended(worker, reason string) func(client.Record) bool {
 	}
 }
 
+func created(worker string, generation uint64) func(client.Record) bool {
+	return func(r client.Record) bool {
+		return r.Kind == "created" && r.Worker == worker && r.Generation == generation
+	}
+}
+
 func wantInOrder(t *testing.T, text string, patterns ...string) {
 	t.Helper()
 	rest := text

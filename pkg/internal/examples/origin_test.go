@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/workersd/workersd/pkg/client"
 	"github.com/workersd/workersd/pkg/internal/programtest"
 )
 
@@ -37,19 +36,18 @@ func TestOriginMemory(t *testing.T) {
 	if r.Executions != 2 || r.Status != "exit 0" {
 		t.Errorf("Worker-1 left after %d executions with %s, want 2 and exit 0", r.Executions, r.Status)
 	}
+	m.AwaitRecord("another process after two executions", created("Worker-1", r.Generation+1))
 	r = m.AwaitRecord("the soft limit", ended(soft, "soft_memory"))
 	if r.Executions == 0 || r.Execution != "" || r.Status != "exit 0" || r.Memory <= r.MemoryLimit {
 		t.Errorf("%s left with %s after %d executions, %q running, %d of %d bytes; want exit 0, all finished, above its limit",
 			soft, r.Status, r.Executions, r.Execution, r.Memory, r.MemoryLimit)
 	}
+	m.AwaitRecord("another process after the soft limit", created(soft, r.Generation+1))
 	r = m.AwaitRecord("the hard limit", ended(hard, "hard_memory"))
 	if r.Status != "signal SIGKILL" || r.Executions != 0 {
 		t.Errorf("%s ended with %s after %d executions, want SIGKILL in the first", hard, r.Status, r.Executions)
 	}
-	again := r.Generation + 1
-	m.AwaitRecord("another process of it", func(r client.Record) bool {
-		return r.Worker == hard && r.Kind == "created" && r.Generation == again
-	})
+	m.AwaitRecord("another process after the hard limit", created(hard, r.Generation+1))
 	m.Stop()
 	out := m.Output()
 	wantInOrder(t, out, `Check point 1s\n`, `Worker-1 (\d+) created`,

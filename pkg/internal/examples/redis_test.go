@@ -28,13 +28,13 @@ func TestRedisExamples(t *testing.T) {
 				}
 			}
 			m.Await("a second process runs", func() bool { return strings.Count(m.Output(), " created") == 2 })
+			// What a worker writes comes by another way than what is logged of it.
+			wantInOrder(t, m.Output(), `redis-worker \| hello`, `redis-worker \| a second one`)
 			wantInOrder(t, m.Output(),
 				`Workers Daemon Starting`,
 				`Daemon process \d+`,
 				`Check point 5s`,
 				`redis-worker \d+ created`,
-				`redis-worker \| hello`,
-				`redis-worker \| a second one`,
 				`redis-worker \d+ cancelled by reaching max requests count \[2\]`,
 				`redis-worker \d+ is not existed any more`,
 				`redis-worker \d+ created`)

@@ -14,6 +14,11 @@ func (s *step) exited(p *Process, st Status) {
 		return
 	}
 	p.HasExited, p.ExitStatus = true, st
+	if p.Ending == "" && s.w.Wanted == WantedUp && verdict(p, NoOOM) == event.MaxRequests {
+		// It knew its number and left before it was its turn to be told: whoever
+		// reads the log, or counts, reads the same of both.
+		s.note(p, event.Record{Kind: event.Recycling, Reason: event.MaxRequests, Message: requestsMessage(p)})
+	}
 	s.clear(p)
 }
 

@@ -8,11 +8,21 @@ import (
 	"github.com/workersd/workersd/pkg/spec"
 )
 
+// requestsMessage names the number that the entry has now, or, where that was
+// raised meanwhile, the one that the process was told.
+func requestsMessage(p *Process) string {
+	n := p.MaxRequests
+	if n == 0 || p.Executions < n {
+		n = p.ToldRequests
+	}
+	return fmt.Sprintf("cancelled by reaching max requests count [%d]", n)
+}
+
 // endMessage says why a process is asked to leave, in the origin's words.
 func endMessage(sp *spec.Worker, p *Process, reason event.Reason, now time.Time) string {
 	switch reason {
 	case event.MaxRequests:
-		return fmt.Sprintf("cancelled by reaching max requests count [%d]", p.MaxRequests)
+		return requestsMessage(p)
 	case event.MaxLifetime:
 		return fmt.Sprintf("cancelled by reaching max lifetime [%v]", now.Sub(p.Started).Round(time.Second))
 	case event.Timeout:

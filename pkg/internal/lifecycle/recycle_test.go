@@ -40,6 +40,9 @@ func TestACleanExitAtItsNumberIsMaxRequests(t *testing.T) {
 		if r := l.last(event.Gone); r.Reason != event.MaxRequests {
 			t.Errorf("restart = %s: reason %s", mode, r.Reason)
 		}
+		if r := l.last(event.Recycling); r.Reason != event.MaxRequests || r.Message != "cancelled by reaching max requests count [1]" || r.Generation != 1 {
+			t.Errorf("restart = %s: nobody was told that it was recycled: %+v", mode, r)
+		}
 	}
 }
 

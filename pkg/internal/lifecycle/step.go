@@ -170,7 +170,9 @@ func (s *step) specChanged(ev SpecChanged) {
 		if !p.Living() {
 			continue
 		}
-		p.MaxRequests = maxRequests(s.w.Spec, p.Generation)
+		if !p.HasExited { // why that one has left does not change any more
+			p.MaxRequests = maxRequests(s.w.Spec, p.Generation)
+		}
 		if !p.AskAt.IsZero() && p.SoftLimit != s.w.Spec.SoftMemory {
 			p.AskAt, p.SoftUsage = time.Time{}, 0 // the host tells what is above the new one
 		}

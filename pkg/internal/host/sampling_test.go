@@ -160,9 +160,8 @@ func TestDueWhenNew(t *testing.T) {
 	} {
 		tree := &session{s: s, soft: 200 * spec.MiB, hard: spec.GiB}
 		tree.started(7)
-		now := tree.at
 		for i, sum := range c.sums {
-			now = tree.due
+			now := tree.due
 			tree.sum = sum * spec.MiB
 			tree.judge(now)
 			got := time.Duration(0)

@@ -12,6 +12,7 @@ import (
 // once. It does nothing else a supervisor does, save that with leaves each has a
 // cgroup.
 func floor(n int, argv []string, in *leaves) {
+	defer in.close()
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	alive := make(map[int]string, n)

@@ -84,6 +84,13 @@ func (l *leaves) remove(dir string) {
 	}
 }
 
+// close removes what held them.
+func (l *leaves) close() {
+	if l != nil {
+		unix.Rmdir(l.root)
+	}
+}
+
 func control(dir int, name string, mode int, do func(fd int) error) error {
 	fd, err := unix.Openat(dir, name, mode|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -20,7 +20,7 @@ func (r *reliable) do(ctx context.Context, message string, isNew bool) (bool, er
 	var tries int
 	var last string
 	var err error
-	if !isNew {
+	if !isNew && r.opt.MaxTries > 0 {
 		tries, last, err = r.tried(ctx, message)
 	}
 	over := r.opt.MaxTries > 0 && tries >= r.allowed(message)

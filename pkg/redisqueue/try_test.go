@@ -113,7 +113,11 @@ func TestGivingUpIsNoTry(t *testing.T) {
 			t.Errorf("leaving: %v", err)
 		}
 	}
-	for _, dead := range deadOnes(t, s) {
+	all := deadOnes(t, s)
+	if len(all) == 0 {
+		t.Error("the dead list is empty: the message is lost")
+	}
+	for _, dead := range all {
 		if dead.Tries != 2 || dead.Reason != "failed at the last of 2 tries: no such field" {
 			t.Errorf("dead list %+v, want what was so before it was tried to give it up", dead)
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 
@@ -55,7 +54,7 @@ func readFD(fd int) (string, error) { return readUntil(fd, func(n, room int) boo
 // (seq_read_iter of its fs/seq_file.c): what leaves room in a page was the last.
 func readList(fd int) (string, error) {
 	const longest = 32 // more than a line of cgroup.procs has
-	return readUntil(fd, func(n, room int) bool { return n == 0 || n < min(room, os.Getpagesize())-longest })
+	return readUntil(fd, func(n, room int) bool { return n == 0 || n < min(room, int(pageSize))-longest })
 }
 
 func readUntil(fd int, last func(n, room int) bool) (string, error) {

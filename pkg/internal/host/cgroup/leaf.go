@@ -39,10 +39,9 @@ type Leaf struct {
 	lost     bool // it can no longer be read, and that was said
 	deaf     bool // it cannot be watched, and that was said
 
-	memoryWatch, emptyWatch int32
-	armed                   bool // memoryWatch is there; it goes when it fires
-	told                    bool // it has fired since the last look
-	watchesEnd              bool // emptyWatch is there
+	memoryWatch, emptyWatch int32 // 0: none; the kernel counts from 1
+	armed                   bool  // memoryWatch is there; it goes when it fires
+	told                    bool  // it has fired since the last look
 
 	pace    pace
 	due     time.Time     // of the next look; zero: none before something happens
@@ -273,11 +272,11 @@ func (l *Leaf) TellEmpty() {
 // nobody has to: what a worker leaves behind is the exception.
 func (l *Leaf) awaitEmpty() {
 	l.mu.Lock()
-	if l.wantsEnd && !l.closed && !l.watchesEnd {
+	if l.wantsEnd && !l.closed && l.emptyWatch == 0 {
 		wd, err := l.tree.watch(filepath.Join(l.Path(), "cgroup.events"), watch{l, populatedEvents})
 		switch {
 		case err == nil:
-			l.watchesEnd, l.emptyWatch = true, wd
+			l.emptyWatch = wd
 		case !errors.Is(err, unix.ENOENT): // else it vanished, and is empty
 			l.unwatched(err)
 			time.AfterFunc(emptyEvery, l.awaitEmpty)

@@ -271,19 +271,15 @@ func (l *Leaf) writeDown(now time.Time) {
 
 // list keeps the processes of the leaf and what its memory is.
 func (l *Leaf) list(now time.Time, current int64) {
-	before, at, memory, stat := l.table, l.tableAt, l.tableMemory, l.stat
-	if !l.listProcs(now, current) {
-		return
-	}
+	before := l.stat
 	l.readStat()
-	// Killed while the list was made: half of it would be a list of the dead.
-	if s, err := readAt(l.dir, "memory.events"); err == nil && parseFlat(s)["oom_kill"] > 0 && before != nil {
-		l.table, l.tableAt, l.tableMemory, l.stat = before, at, memory, stat
+	if !l.listProcs(now, current) {
+		l.stat = before
 	}
 }
 
-// listProcs keeps the processes alone. An empty list is no news: it would take
-// the last one's place.
+// listProcs keeps the processes alone, and reports whether it did. An empty list
+// is no news: it would take the last one's place.
 func (l *Leaf) listProcs(now time.Time, current int64) bool {
 	pids, err := l.procs()
 	if err != nil || len(pids) == 0 {
@@ -292,6 +288,12 @@ func (l *Leaf) listProcs(now time.Time, current int64) bool {
 	table := processTable(l.tree.proc, pids)
 	if len(table) == 0 || table[0].RSS == 0 {
 		return false
+	}
+	// Killed while the list was made: half of it would be a list of the dead.
+	if l.table != nil {
+		if s, err := readAt(l.dir, "memory.events"); err == nil && parseFlat(s)["oom_kill"] > 0 {
+			return false
+		}
 	}
 	l.table, l.tableAt, l.tableMemory = table, now, current
 	return true

@@ -385,6 +385,61 @@ func TestEmptied(t *testing.T) {
 	}
 }
 
+// A leaf that cannot be watched is looked at again and again, and that is said
+// once.
+func TestEmptiedUnwatched(t *testing.T) {
+	f := newFake(t, allControllers)
+	l := f.leaf(limits)
+	events := filepath.Join(l.Path(), "cgroup.events")
+	if err := os.Remove(events); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("cgroup.events", events); err != nil { // to itself: ELOOP
+		t.Fatal(err)
+	}
+	l.TellEmpty()
+	time.Sleep(3 * emptyEvery)
+	if len(f.emptied) != 0 {
+		t.Error("told although nobody knows")
+	}
+	if err := os.Remove(events); err != nil {
+		t.Fatal(err)
+	}
+	put(t, l.Path(), map[string]string{"cgroup.events": "populated 0\n"})
+	if got := <-f.emptied; got != l {
+		t.Errorf("%v", got)
+	}
+	if n := f.said("max_user_watches"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+}
+
+// What the kernel is taking apart is no news of a worker that passes its soft
+// limit: the list of before stays.
+func TestAListOfTheDeadIsNotKept(t *testing.T) {
+	f := newFake(t, allControllers)
+	l := f.leaf(limits)
+	put(t, l.Path(), map[string]string{"cgroup.procs": fmt.Sprintln(os.Getpid())})
+	listed := func() (pid int) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if len(l.table) > 0 {
+			pid = l.table[0].PID
+		}
+		return pid
+	}
+	f.uses(l, spec.MiB, 0)
+	f.eventually("its processes are listed", func() bool { return listed() == os.Getpid() })
+	put(t, l.Path(), map[string]string{"cgroup.procs": fmt.Sprintln(os.Getppid())})
+	n := int64(limits.Soft + spec.MiB)
+	put(t, l.Path(), map[string]string{"memory.stat": fmt.Sprintf("anon %d\nfile 0\n", n), "memory.current": fmt.Sprintln(n)})
+	put(t, l.Path(), map[string]string{"memory.events": "high 1\noom 1\noom_kill 1\n"}) // wakes the watch
+	<-f.soft
+	if pid := listed(); pid != os.Getpid() {
+		t.Errorf("process %d is listed, want %d as before", pid, os.Getpid())
+	}
+}
+
 // Somebody removed the leaf: it is said once, and the worker's end comes.
 func TestVanished(t *testing.T) {
 	f := newFake(t, allControllers)

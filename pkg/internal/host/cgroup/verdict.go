@@ -181,7 +181,7 @@ func (l *Leaf) Evidence() lifecycle.Evidence {
 	// Read what is still there; a file that an older kernel lacks is no loss.
 	pm.Peak, _ = readInt(l.dir, "memory.peak")
 	pm.PidsPeak, _ = readInt(l.dir, "pids.peak")
-	if l.limits.Swap != 0 { // else none can have been used
+	if l.limits.Swap != 0 || l.swapPeak > 0 { // else none can have been used
 		if n, err := readInt(l.dir, "memory.swap.peak"); err == nil {
 			pm.Swap = max(pm.Swap, n)
 		}

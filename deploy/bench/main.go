@@ -65,6 +65,9 @@ func main() {
 	only := flag.String("only", "", "comma separated names of contenders beside the floor")
 	guest := flag.Bool("guest", false, "in the VM: workersd as a service of systemd")
 	flag.Parse()
+	if b.size <= changed || b.large != 0 && b.large <= changed {
+		fatal("-n and -large: more than %d, of which a reload changes so many", changed)
+	}
 
 	all := contenders
 	if *guest {

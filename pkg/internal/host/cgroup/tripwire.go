@@ -67,8 +67,10 @@ func low(soft spec.Bytes) spec.Bytes { return soft - soft/8 }
 const (
 	// rare is how often an armed leaf is read at least: the kernel watches.
 	rare = time.Minute
-	// soonest bounds how often a leaf is read at most.
-	soonest = 50 * time.Millisecond
+	// soonest bounds how often a leaf is read at most. Where reading takes the place
+	// of the tripwire it also bounds how far a worker is above its soft limit when
+	// that is seen: 4 MiB at 200 MiB/s.
+	soonest = 20 * time.Millisecond
 )
 
 // pace plans the next look from the fastest growth that was seen.

@@ -97,3 +97,23 @@ func TestPace(t *testing.T) {
 		}
 	}
 }
+
+// Where only reading tells, a worker whose fast growth was seen once is found
+// within 8 MiB above its limit, wherever it was when it was looked at first.
+func TestPaceSeesFastGrowth(t *testing.T) {
+	const limit, rate = 100 * spec.MiB, 200 * spec.MiB // in a second
+	for first := spec.Bytes(0); first < limit; first += spec.MiB {
+		var p pace
+		now, usage, looks := time.Unix(0, 0), first, 0
+		p.saw(now, usage)
+		for wait := 10 * time.Millisecond; usage <= limit && looks < 100; looks++ {
+			now = now.Add(wait)
+			usage += spec.Bytes(wait.Seconds() * float64(rate))
+			p.saw(now, usage)
+			wait = p.next(limit, time.Second)
+		}
+		if over := usage - limit; over <= 0 || over > 8*spec.MiB {
+			t.Errorf("first seen at %v: %v above the limit after %d looks", first, over, looks)
+		}
+	}
+}

@@ -154,8 +154,9 @@ func (t *session) sooner(next time.Duration, now time.Time) time.Duration {
 func (t *session) read() {
 	t.sum = 0
 	if len(t.members) == 0 {
-		if p, ok := t.s.table.Read(t.pid); ok && !t.ended {
-			t.members, t.sum = append(t.members, p), p.RSS
+		// We started it: but for its memory nothing has to be read.
+		if n, ok := t.s.table.Resident(t.pid); ok && !t.ended {
+			t.members, t.sum = append(t.members, procmem.Proc{PID: t.pid, PPID: t.s.self, Group: t.pid, Session: t.pid, RSS: n}), n
 		}
 		return
 	}

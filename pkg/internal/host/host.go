@@ -79,15 +79,29 @@ type proc struct {
 	// begun is closed once its start has succeeded or failed.
 	begun chan struct{}
 
-	mu      sync.Mutex // guards all below
-	holder  holder     // nil before there is one
-	pid     int        // 0 before the start and after the end
-	first   int        // what it was
-	main    int        // MAINPID: who is signalled, where it is another
-	exited  bool       // the reaper has its status
-	ended   bool       // and it was reported: only then may Emptied follow
-	empty   bool       // and nothing was left of the tree
-	emptied bool       // and Emptied was asked for: it follows once
+	mu     sync.Mutex // guards all below
+	holder holder     // nil before there is one
+	pid    int        // 0 before the start and after the end
+	first  int        // what it was
+	main   int        // MAINPID: who is signalled, where it is another
+	end    stage
+}
+
+// stage is how far the end of a process has come.
+type stage uint8
+
+const (
+	living   stage = iota // or to be started
+	exited                // the reaper has its status
+	ended                 // and it was reported: only then may Emptied follow
+	emptying              // and its tree was killed: Emptied follows, once
+	empty                 // Emptied was told with the exit: nothing was left of the tree
+)
+
+func (p *proc) reached(s stage) {
+	p.mu.Lock()
+	p.end = s
+	p.mu.Unlock()
 }
 
 // New makes the machine ready. Close ends it.
@@ -300,15 +314,17 @@ func (h *Host) Kill(id lifecycle.ProcessID) {
 			return
 		}
 		p.mu.Lock()
-		empty := p.empty
+		gone := p.end == empty
 		p.mu.Unlock()
-		if empty {
+		if gone {
 			return
 		}
 		p.hold().kill()
 		p.mu.Lock()
-		tell, pid := p.ended && !p.emptied, p.pid
-		p.emptied = p.emptied || tell
+		tell, pid := p.end == ended, p.pid
+		if tell {
+			p.end = emptying
+		}
 		p.mu.Unlock()
 		if pid != 0 { // somebody may have moved it out of its cgroup
 			h.table.Signal(pid, syscall.SIGKILL)

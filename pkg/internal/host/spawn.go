@@ -101,7 +101,7 @@ func (h *Host) spawn(p *proc, order supervisor.SpawnOrder) (pid int, err error) 
 	}
 	p.mu.Lock()
 	p.first = pid
-	if !p.exited {
+	if p.end == living {
 		p.pid = pid
 	}
 	p.mu.Unlock()
@@ -126,20 +126,18 @@ func (p *proc) setHolder(hold holder) {
 // nothing is left of the tree then, and no order is needed to know.
 func (h *Host) exited(p *proc, st lifecycle.Status) {
 	p.mu.Lock()
-	p.exited, p.pid = true, 0
+	p.end, p.pid = exited, 0
 	p.mu.Unlock()
 	h.then(p.id, func() {
 		h.notify.Drain(p.id)
-		p.mu.Lock()
-		p.ended = true
-		pid := p.first
-		p.mu.Unlock()
+		p.reached(ended)
 		h.report(p.id, lifecycle.Exited{Generation: p.id.Generation, Status: st})
 		if p.hold().tellIfEmpty() {
-			p.mu.Lock()
-			p.empty, p.emptied = true, true
-			p.mu.Unlock()
+			p.reached(empty)
 		}
+		p.mu.Lock()
+		pid := p.first
+		p.mu.Unlock()
 		h.o.Guard.Gone(pid)
 	})
 }

@@ -33,7 +33,8 @@ type contender struct {
 }
 
 var contenders = []contender{
-	{name: "floor", command: floorCommand, stop: syscall.SIGTERM, judged: true, logs: true},
+	{name: "floor", command: floorCommand("none"), stop: syscall.SIGTERM, judged: true, logs: true},
+	{name: "floor with duties", command: floorCommand("terminal"), stop: syscall.SIGTERM, judged: true},
 	{name: "workersd", needs: "workersd", from: "this project", command: workersdCommand, stop: syscall.SIGTERM, judged: true, logs: true},
 	{name: "supervisord", needs: "supervisord", from: "supervisor", command: supervisordCommand, stop: syscall.SIGTERM, logs: true},
 	{name: "runit", needs: "runsvdir", from: "runit", command: runitCommand, stop: syscall.SIGHUP},
@@ -43,7 +44,7 @@ var contenders = []contender{
 // guestContenders are those of the VM, where there are systemd and cgroups.
 var guestContenders = []contender{
 	contenders[0],
-	{name: "floor with cgroups", command: leavesCommand, stop: syscall.SIGTERM, judged: true},
+	{name: "floor with duties", command: floorCommand("service"), stop: syscall.SIGTERM, judged: true},
 	{name: "workersd", needs: "workersd", from: "this project", command: serviceCommand, stop: syscall.SIGTERM, judged: true, unit: true},
 }
 
@@ -57,18 +58,18 @@ func (c contender) missing() string {
 	return ""
 }
 
-func floorCommand(l load) ([]string, error) {
-	self, err := os.Executable()
-	if l.log != "" {
-		return []string{self, "copy", l.log, "/bin/sh", "-c", l.script}, err
-	}
-	return []string{self, "floor", strconv.Itoa(l.n), "/bin/sh", "-c", l.script}, err
-}
+// command is what each worker is.
+func (l load) command() []string { return []string{"/bin/sh", "-c", l.script} }
 
-// leavesCommand is the floor with a cgroup for each worker.
-func leavesCommand(l load) ([]string, error) {
-	self, err := os.Executable()
-	return []string{self, "leaves", strconv.Itoa(l.n), "/bin/sh", "-c", l.script}, err
+// floorCommand is a floor with the duties of that name.
+func floorCommand(duties string) func(load) ([]string, error) {
+	return func(l load) ([]string, error) {
+		self, err := os.Executable()
+		if l.log != "" {
+			return append([]string{self, "copy", l.log}, l.command()...), err
+		}
+		return append([]string{self, "floor", duties, l.dir, strconv.Itoa(l.n)}, l.command()...), err
+	}
 }
 
 // changed is how many workers of a list are of an entry of their own, which a

@@ -9,24 +9,22 @@ import (
 )
 
 // floor keeps n copies of argv alive: fork, exec, one wait4(-1) loop, restart at
-// once. It does nothing else a supervisor does, save that with leaves each has a
-// cgroup.
-func floor(n int, argv []string, in *leaves) {
-	defer in.close()
+// once. It does nothing else a supervisor does, save the duties it is given.
+func floor(n int, argv []string, all duties) {
+	defer all.close()
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-	alive := make(map[int]string, n)
+	env := os.Environ()
+	alive := make(map[int]bool, n)
 	spawn := func() {
-		attr := &syscall.SysProcAttr{Setsid: true}
-		leaf := in.make(attr)
-		pid, err := syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: attr})
+		attr := &syscall.ProcAttr{Env: env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true}}
+		all.begin(attr)
+		pid, err := syscall.ForkExec(argv[0], argv, attr)
 		if err != nil {
 			fatal("floor: %v", err)
 		}
-		if attr.UseCgroupFD {
-			unix.Close(attr.CgroupFD)
-		}
-		alive[pid] = leaf
+		alive[pid] = true
+		all.started(pid)
 	}
 	exits := make(chan os.Signal, 1)
 	signal.Notify(exits, syscall.SIGCHLD)
@@ -48,9 +46,8 @@ func floor(n int, argv []string, in *leaves) {
 			if err != nil || pid <= 0 {
 				break
 			}
-			leaf := alive[pid]
 			delete(alive, pid)
-			in.remove(leaf)
+			all.ended(pid)
 			if !stopping {
 				spawn()
 			}

@@ -12,17 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leaves are the least that can be done with a cgroup for each process: it is
-// made, has its limits and a watch, is read at its end and removed.
+// leaves are a cgroup for each process: it is made, has its limits and a watch,
+// is read at its end and removed.
 type leaves struct {
 	root    string
 	inotify int
 	made    int
+	fd      int            // of the one that was made last
+	of      map[int]string // by the process that is in it
 }
 
 func newLeaves() (*leaves, error) {
 	const top = "/sys/fs/cgroup"
-	l := &leaves{root: fmt.Sprintf("%s/workersd-bench.%d", top, os.Getpid())}
+	l := &leaves{root: fmt.Sprintf("%s/workersd-bench.%d", top, os.Getpid()), of: map[int]string{}}
 	err := os.Mkdir(l.root, 0o755)
 	for _, dir := range []string{top, l.root} {
 		if err == nil {
@@ -36,21 +38,17 @@ func newLeaves() (*leaves, error) {
 	return l, err
 }
 
-// make makes one for a process that is started with attr.
-func (l *leaves) make(attr *syscall.SysProcAttr) (dir string) {
-	if l == nil {
-		return ""
-	}
+func (l *leaves) begin(attr *syscall.ProcAttr) error {
 	l.made++
-	dir = fmt.Sprintf("%s/%d", l.root, l.made)
+	dir := l.dir(l.made)
 	err := unix.Mkdir(dir, 0o755)
 	if err == nil {
-		attr.CgroupFD, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		attr.UseCgroupFD = true
+		l.fd, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, l.fd
 	}
 	for _, s := range []string{"memory.max 314572800", "memory.high 209715200", "memory.oom.group 1", "memory.swap.max 0"} {
 		file, value, _ := strings.Cut(s, " ")
-		err = errors.Join(err, control(attr.CgroupFD, file, unix.O_WRONLY, func(fd int) error {
+		err = errors.Join(err, control(l.fd, file, unix.O_WRONLY, func(fd int) error {
 			_, err := unix.Write(fd, []byte(value))
 			return err
 		}))
@@ -59,16 +57,21 @@ func (l *leaves) make(attr *syscall.SysProcAttr) (dir string) {
 		_, err = unix.InotifyAddWatch(l.inotify, dir+"/memory.events", unix.IN_MODIFY)
 	}
 	if err != nil {
-		fatal("floor: %s: %v", dir, err)
+		return fmt.Errorf("%s: %w", dir, err)
 	}
-	return dir
+	return nil
 }
 
-// remove takes one away, in which nothing lives.
-func (l *leaves) remove(dir string) {
-	if l == nil {
-		return
-	}
+func (l *leaves) dir(n int) string { return fmt.Sprintf("%s/%d", l.root, n) }
+
+func (l *leaves) started(pid int) {
+	unix.Close(l.fd)
+	l.of[pid] = l.dir(l.made)
+}
+
+func (l *leaves) ended(pid int) {
+	dir := l.of[pid]
+	delete(l.of, pid)
 	var buf [4096]byte
 	for _, file := range []string{"cgroup.events", "memory.events", "memory.peak"} {
 		control(unix.AT_FDCWD, dir+"/"+file, unix.O_RDONLY, func(fd int) error {
@@ -84,13 +87,9 @@ func (l *leaves) remove(dir string) {
 	}
 }
 
-// close removes what held them.
-func (l *leaves) close() {
-	if l != nil {
-		unix.Rmdir(l.root)
-	}
-}
+func (l *leaves) close() { unix.Rmdir(l.root) }
 
+// control does something with a small file in a directory.
 func control(dir int, name string, mode int, do func(fd int) error) error {
 	fd, err := unix.Openat(dir, name, mode|unix.O_CLOEXEC, 0)
 	if err != nil {

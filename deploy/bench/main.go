@@ -20,39 +20,41 @@ func fatal(format string, args ...any) {
 	os.Exit(1)
 }
 
+// parts are the programs that bench is to itself, by their first argument.
+var parts = map[string]func(args []string) error{
+	"floor": func(args []string) error { // DUTIES DIR N COMMAND..
+		all, err := dutiesOf(args[0], args[1])
+		if err != nil {
+			return err
+		}
+		n, err := strconv.Atoi(args[2])
+		if err == nil {
+			floor(n, args[3:], all)
+		}
+		return err
+	},
+	"copy": func(args []string) error { // FILE COMMAND..
+		copyFloor(args[1:], args[0])
+		return nil
+	},
+	"lines": func(args []string) error { // N
+		n, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		return writeLines(os.Stdout, n)
+	},
+	"grow":   func(args []string) error { return growUntilTold(args[0]) },
+	"insert": func(args []string) error { return insert(args[0], args[1], os.Stdin, os.Stdout) }, // FILE SECTION
+}
+
 func main() {
 	if len(os.Args) > 2 {
-		switch os.Args[1] {
-		case "floor", "leaves", "lines":
-			n, err := strconv.Atoi(os.Args[2])
-			var in *leaves
-			if err == nil && os.Args[1] == "leaves" {
-				in, err = newLeaves()
-			}
-			switch {
-			case err != nil:
-			case os.Args[1] == "lines":
-				err = writeLines(os.Stdout, n)
-			default:
-				floor(n, os.Args[3:], in)
-			}
-			if err != nil {
+		if part, ok := parts[os.Args[1]]; ok {
+			if err := part(os.Args[2:]); err != nil {
 				fatal("%v", err)
 			}
 			return
-		case "copy":
-			copyFloor(os.Args[3:], os.Args[2])
-			return
-		case "insert":
-			if len(os.Args) != 4 {
-				fatal("insert FILE SECTION")
-			}
-			if err := insert(os.Args[2], os.Args[3], os.Stdin, os.Stdout); err != nil {
-				fatal("%v", err)
-			}
-			return
-		case "grow":
-			fatal("%v", growUntilTold(os.Args[2]))
 		}
 	}
 	b := &bench{r: results{}}

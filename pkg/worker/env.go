@@ -13,14 +13,15 @@ import (
 type environment struct {
 	worker      string // empty: there is no manager
 	maxRequests int
-	timeout     time.Duration
+	timeout     time.Duration // at the start
+	socket      string        // NOTIFY_SOCKET
 	watchdog    time.Duration
 }
 
 func (e environment) managed() bool { return e.worker != "" }
 
 func readEnvironment() (environment, error) {
-	e := environment{worker: os.Getenv("WORKERSD_WORKER")}
+	e := environment{worker: os.Getenv("WORKERSD_WORKER"), socket: os.Getenv("NOTIFY_SOCKET")}
 	n, err := number("WORKERSD_MAX_REQUESTS")
 	if err != nil {
 		return e, err
@@ -34,6 +35,20 @@ func readEnvironment() (environment, error) {
 		e.watchdog, err = microseconds("WATCHDOG_USEC")
 	}
 	return e, err
+}
+
+// timeoutNow is the time of one execution that a reload has set since the start;
+// ok is false where none has.
+func (e environment) timeoutNow() (d time.Duration, ok bool) {
+	if !e.managed() || e.socket == "" {
+		return 0, false
+	}
+	text, err := os.ReadFile(e.socket + ".timeout")
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	return time.Duration(n) * time.Microsecond, err == nil && n >= 0
 }
 
 func number(name string) (int64, error) {

@@ -22,8 +22,9 @@ type execution struct {
 
 	// Protected by loop.mu.
 	id       string // empty before it began
-	timer    *time.Timer
-	until    time.Time // when the timer is due; zero without a timeout
+	began    time.Time
+	timer    *time.Timer // nil: it has no timeout, or is overdue
+	until    time.Time   // when the timer is due; zero without a timeout
 	abandon  *time.Timer
 	overdue  bool // it outlived its timeout
 	expired  bool // and was told so
@@ -75,11 +76,9 @@ func (e *execution) begin(label string) {
 		e.id += ":" + safeLabel(label)
 	}
 	id := e.id
-	e.slot.progress = time.Now()
-	if l.timeout > 0 {
-		e.until = e.slot.progress.Add(l.timeout)
-		e.timer = time.AfterFunc(l.timeout, e.outlive)
-	}
+	e.began = time.Now()
+	e.slot.progress = e.began
+	e.startClockLocked()
 	l.mu.Unlock()
 	l.tell(sdnotify.Begin(id), sdnotify.Monotonic())
 }
@@ -99,13 +98,38 @@ func safeLabel(s string) string {
 	}, s)
 }
 
+func (e *execution) startClockLocked() {
+	if e.loop.timeout <= 0 {
+		return
+	}
+	e.until = e.began.Add(e.loop.timeout)
+	if left := time.Until(e.until); left > 0 {
+		e.timer = time.AfterFunc(left, e.outlive)
+	} else {
+		e.overdue = true
+	}
+}
+
+// retimeLocked judges by a timeout that a reload has set: what is overdue by the
+// one of our start may have time left, or the other way round.
+func (e *execution) retimeLocked() {
+	if e.id == "" || e.finished || e.expired {
+		return
+	}
+	if e.timer != nil {
+		e.timer.Stop()
+	}
+	e.timer, e.overdue = nil, false
+	e.startClockLocked()
+}
+
 // outlive runs when the timeout is over. Below a manager its word is waited for:
 // the timeout in our environment may be older than the one in its list.
 func (e *execution) outlive() {
 	l := e.loop
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e.finished || time.Now().Before(e.until) {
+	if e.finished || e.timer == nil || time.Now().Before(e.until) {
 		return
 	}
 	e.overdue = true

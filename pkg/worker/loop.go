@@ -231,6 +231,12 @@ func (l *loop) stopLocked() {
 	l.stopped = true
 	close(l.stopping)
 	l.room.Broadcast()
+	if now, ok := l.env.timeoutNow(); ok && now != l.timeout {
+		l.timeout = now
+		for e := range l.running {
+			e.retimeLocked()
+		}
+	}
 	for e := range l.running {
 		if e.overdue {
 			e.expireLocked()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -79,12 +80,13 @@ type proc struct {
 	// begun is closed once its start has succeeded or failed.
 	begun chan struct{}
 
-	mu     sync.Mutex // guards all below
-	holder holder     // nil before there is one
-	pid    int        // 0 before the start and after the end
-	first  int        // what it was
-	main   int        // MAINPID: who is signalled, where it is another
-	end    stage
+	mu      sync.Mutex    // guards all below
+	holder  holder        // nil before there is one
+	pid     int           // 0 before the start and after the end
+	first   int           // what it was
+	main    int           // MAINPID: who is signalled, where it is another
+	timeout time.Duration // of one execution, as the process knows it
+	end     stage
 }
 
 // stage is how far the end of a process has come.
@@ -341,8 +343,23 @@ func (h *Host) Update(id lifecycle.ProcessID, w *spec.Worker) {
 		if p := h.find(id); p != nil && p.hold() != nil {
 			p.hold().update(w)
 			h.logs.Update(w)
+			h.tellTimeout(p, w.Timeout)
 		}
 	})
+}
+
+// tellTimeout is for a process that has another one in its environment.
+func (h *Host) tellTimeout(p *proc, now time.Duration) {
+	p.mu.Lock()
+	changed := now != p.timeout
+	p.timeout = now
+	p.mu.Unlock()
+	if !changed {
+		return
+	}
+	if err := h.notify.Timeout(p.id, now); err != nil {
+		h.o.Log.Warn(err.Error())
+	}
 }
 
 // Release gives back everything of a process. The next start of its worker

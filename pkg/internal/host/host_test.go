@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
 	"github.com/workersd/workersd/pkg/spec"
@@ -203,4 +204,27 @@ func TestLateOrders(t *testing.T) {
 			t.Errorf("events %s, want %s", got, before)
 		}
 	}
+}
+
+// A process is told of its timeout where a reload has changed it, and only then.
+func TestUpdateTellsTheTimeout(t *testing.T) {
+	r := newRig(t, spec.Manager{})
+	w := sh("a", `echo READY=1 >&3; printf %s "$NOTIFY_SOCKET" > `+r.dir+`/socket; while :; do sleep 0.01; done`)
+	w.Timeout = time.Second
+	r.spawn(w)
+	var socket string
+	r.until("it runs", func() bool {
+		b, _ := os.ReadFile(filepath.Join(r.dir, "socket"))
+		socket = string(b)
+		return socket != ""
+	})
+	told := func() string { b, _ := os.ReadFile(socket + ".timeout"); return string(b) }
+	other, longer := *w, *w
+	other.HardMemory = spec.GiB
+	r.Update(id(w), &other)
+	longer.Timeout = 2 * time.Second
+	r.Update(id(w), &longer)
+	r.until("it is told", func() bool { return told() == "2000000" })
+	r.Update(id(w), w)
+	r.until("it is told again", func() bool { return told() == "1000000" })
 }

@@ -11,7 +11,7 @@ import (
 
 // Spawn starts a process.
 func (h *Host) Spawn(order supervisor.SpawnOrder) {
-	p := &proc{id: order.ID, worker: order.Spec, told: make(chan struct{}), begun: make(chan struct{})}
+	p := &proc{id: order.ID, worker: order.Spec, told: make(chan struct{}), begun: make(chan struct{}), timeout: order.Spec.Timeout}
 	h.mu.Lock()
 	h.procs[p.id] = p
 	h.mu.Unlock()

@@ -17,6 +17,7 @@ type endpoint struct {
 
 	refused, garbage atomic.Uint64
 	closing          atomic.Bool
+	timeout          atomic.Bool // there may be a file of Timeout
 
 	// mu is held while something is read and delivered, so that Drain and the
 	// loop keep the order. Close must not wait for it: Deliver may be waiting

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -105,7 +106,8 @@ func makeDir(dir string) error {
 		return fmt.Errorf("notify directory: %w", err)
 	}
 	for _, e := range old {
-		if _, err := strconv.ParseUint(e.Name(), 10, 64); err == nil && e.Type() == os.ModeSocket {
+		name, isTimeout := strings.CutSuffix(strings.TrimSuffix(e.Name(), ".new"), timeoutSuffix)
+		if _, err := strconv.ParseUint(name, 10, 64); err == nil && (e.Type() == os.ModeSocket || isTimeout) {
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return fmt.Errorf("notify directory: old socket: %w", err)
 			}
@@ -236,6 +238,9 @@ func (h *Hub) Close(id lifecycle.ProcessID) {
 	h.mu.Unlock()
 	if ep != nil {
 		os.Remove(ep.path)
+		if ep.timeout.Load() {
+			os.Remove(ep.path + timeoutSuffix)
+		}
 		ep.closing.Store(true)
 		ep.finish(h)
 	}

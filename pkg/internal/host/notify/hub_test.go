@@ -212,8 +212,10 @@ func TestOldSocketsAreRemovedAndNothingElse(t *testing.T) {
 		}
 		l.Close()
 	}
-	if err := os.WriteFile(filepath.Join(dir, "13"), nil, 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"13", "12.timeout", "14.timeout.new", "name.timeout"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	h, err := NewHub(Options{Dir: dir, Deliver: newCollector().deliver})
 	if err != nil {
@@ -225,7 +227,7 @@ func TestOldSocketsAreRemovedAndNothingElse(t *testing.T) {
 	for _, e := range d {
 		left = append(left, e.Name())
 	}
-	if d := cmp.Diff([]string{"13", "name"}, left); d != "" {
+	if d := cmp.Diff([]string{"13", "name", "name.timeout"}, left); d != "" {
 		t.Errorf("left (-want +got):\n%s", d)
 	}
 }

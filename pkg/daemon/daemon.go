@@ -34,6 +34,7 @@ type daemon struct {
 	term    *terminal
 	journal *systemd.Journal // nil in a terminal
 	log     *slog.Logger
+	flush   func(context.Context) // of the log; nil where there is a journal
 	systemd *systemd.Notifier
 	history *history.History
 	host    *host.Host
@@ -51,12 +52,12 @@ const drainPatience = 5 * time.Second
 // run is one manager under its log, which tells also why it ended.
 func (d *daemon) run() int {
 	d.setupLog()
-	defer d.closeLog()
 	code, err := d.serve()
-	switch {
-	case err != nil && d.journal != nil:
+	if err != nil && d.journal != nil {
 		d.log.Error(err.Error())
-	case err != nil:
+	}
+	d.closeLog()
+	if err != nil && d.journal == nil {
 		fmt.Fprintf(d.o.Stderr, "workersd: %v\n", err)
 	}
 	return code
@@ -122,15 +123,11 @@ func (d *daemon) manage(list spec.List) (code int, err error) {
 
 	sigs := listen()
 	stops := history.Stops{Path: filepath.Join(d.place.runtime, "stopped")}
+	keeper := d.keepStops(stops)
 	d.sup = supervisor.New(supervisor.Options{
 		Host: d.host, List: list, Record: d.record,
 		Floor: generations.Floor(), Reserve: generations.Reserve,
-		StoppedByOperator: stops.Load(),
-		OperatorStops: func(names []string) {
-			if err := stops.Save(names); err != nil {
-				d.log.Error(fmt.Sprintf("which workers an operator stopped cannot be kept: %v", err))
-			}
-		},
+		StoppedByOperator: stops.Load(), OperatorStops: keeper.tell,
 	})
 	server := d.newServer()
 	go func() {
@@ -148,6 +145,7 @@ func (d *daemon) manage(list spec.List) (code int, err error) {
 	readers.Wait()
 	end, stop := context.WithTimeout(context.Background(), drainPatience)
 	defer stop()
+	keeper.close(end)
 	server.Shutdown(end)
 	d.host.Close(end)
 	if err != nil {
@@ -263,7 +261,11 @@ func (d *daemon) reload(ctx context.Context) (plan.Plan, error) {
 	// end of a reload would be taken for what it is not.
 	if d.serving() {
 		d.systemd.Reloading()
-		defer d.systemd.Ready()
+		defer func() {
+			if !d.ending.Load() { // meanwhile
+				d.systemd.Ready()
+			}
+		}()
 	}
 	l, files, err := d.load()
 	if err != nil {
@@ -306,14 +308,16 @@ func (d *daemon) setupLog() {
 	if d.o.Verbose {
 		level = slog.LevelDebug
 	}
-	switch {
-	case d.o.Log != nil:
-		d.log = d.o.Log
-	case d.service && systemd.StderrIsJournal():
+	if d.o.Log == nil && d.service && systemd.StderrIsJournal() {
 		d.journal = systemd.NewJournal(d.o.Stderr)
 		d.log = slog.New(d.journal.Handler(level))
-	default:
-		d.log = newTerminalLogger(d.o.Stderr, level)
+	} else {
+		to := d.o.Log
+		if to == nil {
+			to = newTerminalLogger(d.o.Stderr, level)
+		}
+		h := newQueued(to.Handler())
+		d.log, d.flush = slog.New(h), h.Close
 	}
 	d.systemd = systemd.NewNotifier(d.log)
 }
@@ -324,5 +328,7 @@ func (d *daemon) closeLog() {
 	d.systemd.Flush(ctx)
 	if d.journal != nil {
 		d.journal.Close(ctx)
+	} else {
+		d.flush(ctx)
 	}
 }

@@ -24,8 +24,11 @@ func listen() <-chan os.Signal {
 }
 
 // signals does what the manager is told by them: SIGTERM and SIGINT end it,
-// again at once; SIGHUP reads the list again.
+// again at once; SIGHUP reads the list again. A list on a disk that hangs holds
+// up the reloads behind it, and no signal to end.
 func (d *daemon) signals(ctx context.Context, sigs <-chan os.Signal) {
+	hups := make(chan struct{}, 1) // one covers all that come before it is taken
+	go d.reloads(ctx, hups)
 	var told time.Time // when we were told to end
 	for {
 		select {
@@ -36,8 +39,9 @@ func (d *daemon) signals(ctx context.Context, sigs <-chan os.Signal) {
 				continue
 			}
 			if s == syscall.SIGHUP && !d.hungUp() {
-				if _, err := d.reload(ctx); err != nil {
-					d.log.Debug(fmt.Sprintf("reload: %v", err)) // the record has said it
+				select {
+				case hups <- struct{}{}:
+				default:
 				}
 				continue
 			}
@@ -46,6 +50,20 @@ func (d *daemon) signals(ctx context.Context, sigs <-chan os.Signal) {
 			d.systemd.Stopping()
 			d.systemd.Extend(extension())
 			d.sup.Shutdown()
+		}
+	}
+}
+
+// reloads reads the list again for each SIGHUP, one after the other.
+func (d *daemon) reloads(ctx context.Context, hups <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hups:
+			if _, err := d.reload(ctx); err != nil {
+				d.log.Debug(fmt.Sprintf("reload: %v", err)) // the record has said it
+			}
 		}
 	}
 }

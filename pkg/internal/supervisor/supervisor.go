@@ -44,15 +44,17 @@ type Supervisor struct {
 	// All below belongs to the loop.
 	started time.Time
 	now     time.Time // of the turn of the loop
-	list    spec.List
-	version uint64 // of the list: how many came before it
-	slots   map[string]*slot
-	order   []*slot // in the order of the list, removed ones behind
-	gone    int     // slots in order that are no longer in slots
-	entries map[string]*entry
-	due     deadlines
-	pending []pending // events that follow from the one being handled
-	busy    bool      // pending is being worked off
+	// hearUntil is how long no deadline is judged, after a turn that came late.
+	hearUntil time.Time
+	list      spec.List
+	version   uint64 // of the list: how many came before it
+	slots     map[string]*slot
+	order     []*slot // in the order of the list, removed ones behind
+	gone      int     // slots in order that are no longer in slots
+	entries   map[string]*entry
+	due       deadlines
+	pending   []pending // events that follow from the one being handled
+	busy      bool      // pending is being worked off
 
 	held    []*slot   // due to start, held by admission, in order
 	blocked []pending // would use a generation that is not reserved yet
@@ -120,6 +122,7 @@ func (s *Supervisor) Run() error {
 				timer.Reset(time.Until(next))
 			}
 		}
+		planned := armed
 		select {
 		case ev, ok := <-events:
 			if !ok { // a host that is closed says nothing more
@@ -142,6 +145,7 @@ func (s *Supervisor) Run() error {
 			s.now = time.Now()
 			armed = time.Time{}
 		}
+		s.noticeStall(planned)
 	}
 	s.nameStuck()
 	s.record(event.Record{Kind: event.ManagerStopped, Message: "stopped"})
@@ -191,6 +195,21 @@ func (s *Supervisor) turn() {
 	}
 }
 
+// A loop that comes so late was held up, or the whole program was (SIGSTOP, a
+// frozen cgroup, a machine without memory). What workers said meanwhile has not
+// been read, and is given time to come before anybody is judged for silence.
+const (
+	stalledBy = 250 * time.Millisecond
+	hearMost  = time.Second
+)
+
+// noticeStall puts deadlines off after a turn that came late.
+func (s *Supervisor) noticeStall(planned time.Time) {
+	if late := s.now.Sub(planned); !planned.IsZero() && late > stalledBy {
+		s.hearUntil = s.now.Add(min(late, hearMost))
+	}
+}
+
 // drain handles what the host has to say already, within bounds.
 func (s *Supervisor) drain(events <-chan HostEvent) {
 	for range batch {
@@ -221,6 +240,9 @@ func (s *Supervisor) host(ev HostEvent) {
 
 // tick delivers Tick to every worker whose deadline has passed.
 func (s *Supervisor) tick() {
+	if s.now.Before(s.hearUntil) {
+		return
+	}
 	for {
 		sl := s.due.first()
 		if sl == nil || sl.at.After(s.now) {
@@ -258,6 +280,9 @@ func (s *Supervisor) putOff(sl *slot) {
 // next is when the loop must turn at the latest; zero: never by itself.
 func (s *Supervisor) next() time.Time {
 	at := s.due.next()
+	if !at.IsZero() && at.Before(s.hearUntil) {
+		at = s.hearUntil
+	}
 	if end := s.drained(); s.stopping && end.After(s.now) && (at.IsZero() || end.Before(at)) {
 		at = end
 	}

@@ -15,7 +15,7 @@ const silence = time.Minute
 func (p *Process) deadline(w *Worker) time.Time {
 	switch p.State {
 	case Starting:
-		return later(later(p.Since.Add(w.Spec.StartTimeout), p.ExtendedTo), p.LookAgain)
+		return later(p.startDeadline(w), p.LookAgain)
 	case Up:
 		at := p.nextTimeout(w.Spec)
 		if p.Watchdog > 0 {
@@ -31,6 +31,16 @@ func (p *Process) deadline(w *Worker) time.Time {
 		return p.LookAgain
 	}
 	return time.Time{}
+}
+
+// startDeadline is the end of start_timeout, which the process may put off, but
+// not for ever: it holds one of max_starting.
+func (p *Process) startDeadline(w *Worker) time.Time {
+	at := later(p.Since.Add(w.Spec.StartTimeout), p.ExtendedTo)
+	if w.DrainMax > 0 {
+		at = earlier(at, p.Since.Add(max(w.Spec.StartTimeout, w.DrainMax)))
+	}
+	return at
 }
 
 // stopDeadline is the end of the grace. An execution that outlived its time adds

@@ -163,9 +163,9 @@ func (s *Supervisor) grant(e *entry) {
 	}
 	clear(e.asked[len(kept):])
 	e.asked = kept
-	// A successor that does not come up holds its place against a reload, so
-	// that a bad list goes no further than max_recycling workers. It does not
-	// hold up what keeps the others healthy.
+	// A successor that does not come up, or a process that does not go, holds its
+	// place against a reload, so that a bad list goes no further than max_recycling
+	// workers. It does not hold up what keeps the others healthy.
 	s.grantThese(e, admission.Recycles(limit, e.size, e.recycling-e.failing, urgent))
 	s.grantThese(e, admission.Recycles(limit, e.size, e.recycling, reloaded))
 }
@@ -210,7 +210,7 @@ func (s *Supervisor) followRecycle(sl *slot) {
 		s.endRecycle(sl)
 	case sl.w.Idle() && (sl.w.State == lifecycle.Down || sl.w.State == lifecycle.Done):
 		s.endRecycle(sl)
-	case sl.w.Idle() && sl.w.State == lifecycle.Backoff && !sl.failing:
+	case (p.Stuck || sl.w.Idle() && sl.w.State == lifecycle.Backoff) && !sl.failing:
 		sl.failing = true
 		sl.entry.failing++
 		s.look(sl.entry)

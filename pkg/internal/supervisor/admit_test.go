@@ -353,3 +353,74 @@ func TestASuccessorThatIsTriedAgainWaitsForRoom(t *testing.T) {
 		}
 	})
 }
+
+// One that does not die holds its place against a reload alone: what keeps the
+// others healthy goes on.
+func TestAStuckProcessDoesNotHoldUpRecycling(t *testing.T) {
+	l := many(2, func(w *spec.Worker) {
+		w.MaxRecycling = spec.Share{N: 1}
+		w.SoftMemory, w.HardMemory = 100*spec.MiB, spec.None
+	})
+	script := by(map[string]hosttest.Behaviour{
+		"w@0": {Immortal: true, Deaf: true, Memory: spec.MiB, Growth: 10 * spec.MiB},
+		"w@1": {Memory: spec.MiB, Growth: 5 * spec.MiB},
+	})
+	run(t, options{list: l, script: script, left: true}, func(r *rig) {
+		r.sleep(time.Hour)
+		r.want(1, event.Stuck, "w@0", "")
+		if n := r.of(event.Gone, "w@1", event.SoftMemory); n < 10 {
+			t.Errorf("w@1 was recycled %d times in an hour", n)
+		}
+		r.h.Process("w@0").Free()
+	})
+}
+
+// A worker keeps its name where its entry gets another one, and what it has
+// asked for.
+func TestARenamedEntryKeepsWhoWaits(t *testing.T) {
+	set := func(entry string) spec.List {
+		return many(2, func(w *spec.Worker) {
+			w.MaxRecycling = spec.Share{N: 1}
+			w.MaxLifetime = time.Minute
+			w.StopTimeout = 30 * time.Second
+			w.Entry = entry
+		})
+	}
+	run(t, options{list: set("a"), script: behave(hosttest.Behaviour{StopDelay: 20 * time.Second})}, func(r *rig) {
+		r.sleep(time.Minute + time.Second)
+		waits := ""
+		for _, st := range r.workers() {
+			if p := st.Worker.Places[0]; p.Asked != "" && p.Ending == "" {
+				waits = st.Spec.Name
+			}
+		}
+		if waits == "" {
+			t.Fatal("nobody waits while the other drains")
+		}
+		r.reload(set("b"))
+		r.sleep(time.Hour)
+		if n := r.of(event.Gone, waits, event.MaxLifetime); n < 10 {
+			t.Errorf("%s, which lives for a minute, was recycled %d times in an hour", waits, n)
+		}
+	})
+}
+
+// A start may be put off by who starts, but not for ever: it holds up the others.
+func TestAStartThatIsExtendedEnds(t *testing.T) {
+	l := many(3, ready)
+	l.Manager.MaxStarting = 1
+	script := by(map[string]hosttest.Behaviour{"w@0": {}, "w@1": {ReadyAfter: time.Second}, "w@2": {ReadyAfter: time.Second}})
+	run(t, options{list: l, script: script}, func(r *rig) {
+		p := r.h.Process("w@0")
+		p.Say(lifecycle.Extended{Generation: p.ID.Generation, By: 1000 * time.Hour})
+		r.sleep(l.Manager.DrainMax + time.Minute)
+		for _, name := range []string{"w@1", "w@2"} {
+			if st := r.status(name).Worker.State; st != lifecycle.Up {
+				t.Errorf("%s is %v", name, st)
+			}
+		}
+		if r.of(event.Gone, "w@0", event.StartTimeout) == 0 {
+			t.Error("w@0 starts for ever")
+		}
+	})
+}

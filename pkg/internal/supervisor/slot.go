@@ -82,7 +82,13 @@ func (s *Supervisor) join(sl *slot, name string) {
 		if sl.entry.name == name {
 			return
 		}
+		asked := sl.asked
 		s.leave(sl)
+		defer func() {
+			if asked { // it asks once for each reason
+				s.ask(sl)
+			}
+		}()
 	}
 	e := s.entries[name]
 	if e == nil {

@@ -22,11 +22,15 @@ type leaves struct {
 	of      map[int]string // by the process that is in it
 }
 
+const cgroups = "/sys/fs/cgroup"
+
+// leavesOf is where those of one floor are.
+func leavesOf(floor int) string { return fmt.Sprintf("%s/workersd-bench.%d", cgroups, floor) }
+
 func newLeaves() (*leaves, error) {
-	const top = "/sys/fs/cgroup"
-	l := &leaves{root: fmt.Sprintf("%s/workersd-bench.%d", top, os.Getpid()), of: map[int]string{}}
+	l := &leaves{root: leavesOf(os.Getpid()), of: map[int]string{}}
 	err := os.Mkdir(l.root, 0o755)
-	for _, dir := range []string{top, l.root} {
+	for _, dir := range []string{cgroups, l.root} {
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+cpu +io +memory +pids"), 0)
 		}
@@ -79,7 +83,11 @@ func (l *leaves) ended(pid int) {
 			return err
 		})
 	}
-	for range 100 {
+	removeLeaf(dir)
+}
+
+func removeLeaf(dir string) {
+	for range 1000 {
 		if unix.Rmdir(dir) != unix.EBUSY {
 			return
 		}
@@ -88,6 +96,16 @@ func (l *leaves) ended(pid int) {
 }
 
 func (l *leaves) close() { unix.Rmdir(l.root) }
+
+// removeLeaves takes away what a floor has left that was killed: thousands of
+// empty cgroups would slow down who is measured next.
+func removeLeaves(floor int) {
+	root := leavesOf(floor)
+	left, _ := filepath.Glob(root + "/[0-9]*")
+	for _, dir := range append(left, root) {
+		removeLeaf(dir)
+	}
+}
 
 // control does something with a small file in a directory.
 func control(dir int, name string, mode int, do func(fd int) error) error {

@@ -247,6 +247,7 @@ func (p *pool) close() {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
+	removeLeaves(p.root)
 	p.fifo.Close()
 	p.log.Close()
 	os.RemoveAll(p.l.dir)

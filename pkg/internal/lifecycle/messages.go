@@ -24,7 +24,7 @@ func endMessage(sp *spec.Worker, p *Process, reason event.Reason, now time.Time)
 	case event.MaxRequests:
 		return requestsMessage(p)
 	case event.MaxLifetime:
-		return fmt.Sprintf("cancelled by reaching max lifetime [%v]", now.Sub(p.Started).Round(time.Second))
+		return fmt.Sprintf("cancelled by reaching max lifetime [%v]", sp.MaxLifetime)
 	case event.Timeout:
 		if e, ok := p.oldest(); ok {
 			return fmt.Sprintf("cancelled by timeout: execution %s runs for %v [%v]", e.ID, now.Sub(e.Began).Round(time.Millisecond), sp.Timeout)

@@ -2,6 +2,7 @@ package process
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -19,34 +20,38 @@ var inherited = func() int {
 	return n
 }()
 
-// applyOutside sets what can be set from outside, right after the start. What
-// is refused is told: a limit is never dropped in silence.
-func applyOutside(pid int, st Start) (problems []string) {
-	tell := func(key string, err error, hint string) {
-		// A process that has ended needs none.
-		if err != nil && err != unix.ESRCH && err != unix.ENOENT {
-			problems = append(problems, fmt.Sprintf("%s cannot be set: %v (%s)", key, err, hint))
-		}
+// refusals gathers what was refused to a process that runs all the same: a limit
+// is never dropped in silence.
+type refusals []string
+
+func (r *refusals) add(key string, value int, err error, hint string) {
+	// A process that has ended needs none.
+	if err != nil && err != unix.ESRCH && err != unix.ENOENT {
+		*r = append(*r, fmt.Sprintf("%s = %d cannot be set: %v (%s)", key, value, err, hint))
 	}
-	if err := setNice(pid, st.Nice); err != nil {
-		tell(fmt.Sprintf("nice = %d", st.Nice), err, "below the manager's own it takes CAP_SYS_NICE")
-	}
-	err := setOOMScoreAdj(pid, st.OOMScoreAdj)
-	tell(fmt.Sprintf("oom_score_adj = %d", st.OOMScoreAdj), err, "below the manager's own it takes CAP_SYS_RESOURCE")
-	return problems
 }
 
-// setNice sets it as it is, not relative to ours. A manager that was itself
-// started with nice keeps it for workers that say nothing.
-func setNice(pid, nice int) error {
+// takeNice gives the thread the niceness that the child inherits: set from
+// outside it would miss the threads and children that the child has by then. It
+// is as it is, not relative to ours; a manager that was itself started with nice
+// keeps it for workers that say nothing.
+func (l *spawnLine) takeNice(nice int) error {
 	if nice == ourNice {
 		return nil
 	}
-	err := unix.Setpriority(unix.PRIO_PROCESS, pid, nice)
+	err := unix.Setpriority(unix.PRIO_PROCESS, 0, nice)
 	if nice == 0 && (err == unix.EACCES || err == unix.EPERM) {
 		return nil
 	}
 	return err
+}
+
+// giveNice takes it back. Who may not (it takes CAP_SYS_NICE, or RLIMIT_NICE)
+// starts the next process on another thread.
+func (l *spawnLine) giveNice(nice int) {
+	if nice != ourNice && unix.Setpriority(unix.PRIO_PROCESS, 0, ourNice) != nil {
+		l.broken = true
+	}
 }
 
 // ourNice is what children get; the system call counts from 20 down.
@@ -58,15 +63,66 @@ var ourNice = func() int {
 	return 20 - n
 }()
 
-// setOOMScoreAdj writes /proc/PID/oom_score_adj unless it is so already. A
-// worker inherits the manager's protection from the OOM killer otherwise, and
-// then no limit kills it (at -1000 memory.max hangs the process instead). Raising
-// is always allowed (proc_pid_oom_score_adj(5)); a desktop session that starts us
-// with more than the default keeps it.
-func setOOMScoreAdj(pid, adj int) error {
+// protect sets oom_score_adj, from outside, right after the start: that of the
+// process, and of what it has started by then, which has ours. A worker inherits
+// the manager's protection from the OOM killer otherwise, and then no limit kills
+// it (at -1000 memory.max hangs the process instead). Raising is always allowed
+// (proc_pid_oom_score_adj(5)); a desktop session that starts us with more than the
+// default keeps it.
+func (st *Start) protect(pid int) error {
+	adj := st.OOMScoreAdj
 	if adj == inherited {
 		return nil
 	}
+	if err := setOOMScoreAdj(pid, adj); err != nil {
+		return err
+	}
+	done := map[int]bool{pid: true}
+	for fresh, rounds := true, 0; fresh && rounds < 100; rounds++ {
+		fresh = false
+		for _, p := range st.members(pid) {
+			if !done[p] { // forked by one that had not been reached
+				done[p], fresh = true, true
+				setOOMScoreAdj(p, adj)
+			}
+		}
+	}
+	return nil
+}
+
+// members are the processes in the cgroup of the start or, without one, the
+// children of pid and theirs.
+func (st *Start) members(pid int) (pids []int) {
+	if st.CgroupFD >= 0 {
+		return readPIDs(st.CgroupFD, "cgroup.procs")
+	}
+	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	for _, task := range tasks {
+		// Where the kernel does not tell (CONFIG_PROC_CHILDREN) there are none.
+		for _, child := range readPIDs(unix.AT_FDCWD, fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name())) {
+			pids = append(append(pids, child), st.members(child)...)
+		}
+	}
+	return pids
+}
+
+func readPIDs(dir int, name string) (pids []int) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	b, _ := io.ReadAll(f)
+	for _, field := range strings.Fields(string(b)) {
+		if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func setOOMScoreAdj(pid, adj int) error {
 	fd, err := unix.Open(fmt.Sprintf("/proc/%d/oom_score_adj", pid), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err

@@ -310,13 +310,17 @@ func (s *Spawner) run(l *spawnLine, st Start, fds []int, ended func(lifecycle.St
 	}
 	defer s.forked()
 	since := s.table.begin()
-	if pid, err = l.fork(st, attr); err != nil {
+	var refused refusals
+	refused.add("nice", st.Nice, l.takeNice(st.Nice), "below the manager's own it takes CAP_SYS_NICE")
+	pid, err = l.fork(st, attr)
+	l.giveNice(st.Nice)
+	if err != nil {
 		s.table.end(since, 0, nil)
 		return 0, nil, explain(st, err)
 	}
-	problems = applyOutside(pid, st)
+	refused.add("oom_score_adj", st.OOMScoreAdj, st.protect(pid), "below the manager's own it takes CAP_SYS_RESOURCE")
 	s.table.end(since, pid, ended)
-	return pid, problems, nil
+	return pid, refused, nil
 }
 
 func (l *spawnLine) fork(st Start, attr *syscall.ProcAttr) (int, error) {

@@ -319,3 +319,32 @@ func BenchmarkSpawn(b *testing.B) {
 		}
 	})
 }
+
+// What a program has started in its first moment has its niceness and its
+// oom_score_adj, too, and a thread that may not take its own back is not used again.
+func TestNobodyEscapesItsPriority(t *testing.T) {
+	for range 30 {
+		st := sh("/bin/sleep 1000 & echo $!; nice; wait")
+		st.Nice, st.OOMScoreAdj = ourNice+2, inherited+7
+		c := mustStart(t, st)
+		child := number(t, c.line())
+		if got := number(t, c.line()); got != ourNice+2 {
+			t.Errorf("niceness %d, want %d", got, ourNice+2)
+		}
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", child))
+		if got := number(t, strings.TrimSpace(string(b))); err != nil || got != inherited+7 {
+			t.Errorf("oom_score_adj of a child is %d, want %d (%v)", got, inherited+7, err)
+		}
+		b, _ = os.ReadFile(fmt.Sprintf("/proc/%d/stat", child))
+		if f := strings.Fields(string(b)); len(f) < 19 || number(t, f[18]) != ourNice+2 {
+			t.Errorf("a child: %s", b)
+		}
+		syscall.Kill(child, syscall.SIGKILL)
+		c.ended()
+	}
+	c := mustStart(t, sh("nice"))
+	if got := number(t, c.line()); got != ourNice {
+		t.Errorf("niceness %d of one that said nothing, want ours, %d", got, ourNice)
+	}
+	c.ended()
+}

@@ -36,13 +36,16 @@ type sampled struct {
 	mains map[int]*session // by the pid of the main process, also when it has ended
 	// owned is whose each process was when it was seen last: it stays so when its
 	// parents are gone. Each pass makes it anew, out of the spare one.
-	owned  map[int]owned
-	spare  map[int]owned
-	table  procmem.Table
-	check  time.Duration
-	passes int       // over all, that have begun
-	passAt time.Time // the next one
-	wakeAt time.Time // when the watcher looks next
+	owned map[int]owned
+	spare map[int]owned
+	table procmem.Table
+	// trees are what a pass for kill has found, which began at scannedAt.
+	trees     map[*session][]procmem.Proc
+	scannedAt time.Time
+	check     time.Duration
+	passes    int       // over all, that have begun
+	passAt    time.Time // the next one
+	wakeAt    time.Time // when the watcher looks next
 }
 
 type owned struct {
@@ -249,9 +252,12 @@ func (t *session) update(w *spec.Worker) {
 	t.s.look()
 }
 
-// kill ends what can be found of the tree now.
+// kill ends what can be found of the tree now. Hundreds that are killed at once
+// wait for the lock, and share the pass over /proc of the first: what it has read
+// is not older than their orders.
 func (t *session) kill() {
 	s := t.s
+	ordered := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t.pid == 0 {
@@ -262,14 +268,25 @@ func (t *session) kill() {
 			return
 		}
 	}
-	if s.table.Scan() != nil {
-		s.children.Signal(t.pid, syscall.SIGKILL)
-		return
-	}
-	for _, p := range s.table.Procs {
-		if !p.Zombie && p.PID != s.self && s.treeOf(&s.table, p) == t {
-			s.table.Signal(p, syscall.SIGKILL)
+	if !s.scannedAt.After(ordered) {
+		s.scannedAt = time.Now()
+		s.trees = map[*session][]procmem.Proc{}
+		if s.table.Scan() != nil {
+			s.scannedAt = time.Time{}
+			s.children.Signal(t.pid, syscall.SIGKILL)
+			return
 		}
+		for _, p := range s.table.Procs {
+			if p.Zombie || p.PID == s.self {
+				continue
+			}
+			if of := s.treeOf(&s.table, p); of != nil {
+				s.trees[of] = append(s.trees[of], p)
+			}
+		}
+	}
+	for _, p := range s.trees[t] {
+		s.table.Signal(p, syscall.SIGKILL)
 	}
 }
 

@@ -264,7 +264,7 @@ func (h *Host) member(id lifecycle.ProcessID, pid int) notify.Membership {
 	case in:
 		return notify.Member
 	}
-	if owner, ok := h.Owner(pid); ok && owner != id.Worker {
+	if owner, ok := h.Owner(pid); ok && owner != "" && owner != id.Worker {
 		return notify.Foreign
 	}
 	return notify.Unknown

@@ -228,3 +228,17 @@ func TestUpdateTellsTheTimeout(t *testing.T) {
 	r.Update(id(w), w)
 	r.until("it is told again", func() bool { return told() == "1000000" })
 }
+
+// Who has left session, parents and environment behind before it was seen is
+// some worker's all the same: it may not give the manager orders.
+func TestANamelessDescendantIsAWorkers(t *testing.T) {
+	r := newRig(t, spec.Manager{})
+	w := sh("a", fmt.Sprintf(`cd %s; setsid -f env -i PATH="$PATH" sh -c 'echo $$ > nameless; while :; do sleep 0.05; done'; while :; do sleep 1; done`, r.dir))
+	r.spawn(w)
+	pid := r.file("nameless")
+	r.until("it is our child", func() bool {
+		_, ok := r.Owner(pid)
+		return ok
+	})
+	syscall.Kill(pid, syscall.SIGKILL)
+}

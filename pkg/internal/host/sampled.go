@@ -400,44 +400,48 @@ func (t *session) memory() (spec.Bytes, bool) {
 func (t *session) statistics() *event.Statistics { return nil }
 
 func (t *session) contains(pid int) (in, known bool) {
-	by, known := t.s.ownerOf(pid)
+	by, _, known := t.s.ownerOf(pid)
 	return by == t, known
 }
 
-// ownerOf is the tree that a process is in, nil for none of ours; known is false
-// when it is gone. It reads the process and its ancestors, no more.
-func (s *sampled) ownerOf(pid int) (by *session, known bool) {
+// ownerOf is the tree that a process is in, nil for none that is known; ours says
+// that we are above it all the same, and known is false when it is gone. It reads
+// the process and its ancestors, no more.
+func (s *sampled) ownerOf(pid int) (by *session, ours, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var table procmem.Table
 	p, ok := table.Read(pid)
 	for range 1000 {
 		if !ok {
-			return nil, false
+			return nil, false, false
 		}
 		if t := s.mains[p.PID]; t != nil && !t.ended {
-			return t, true
+			return t, true, true
 		}
 		if t := s.mains[p.Session]; t != nil {
-			return t, true
+			return t, true, true
 		}
 		if t := s.known(p); t != nil {
-			return t, true
+			return t, true, true
 		}
 		if p.PPID == s.self {
-			return s.orphan(p), true
+			return s.orphan(p), true, true
 		}
 		if p.PPID <= 1 {
-			return nil, true
+			return nil, false, true
 		}
 		p, ok = table.Read(p.PPID)
 	}
-	return nil, false
+	return nil, false, false
 }
 
+// owner has no name for who has left parents, session and environment behind. It
+// is below us, and so some worker's: we start nothing else.
 func (s *sampled) owner(pid int) (worker string, ok bool) {
-	if t, _ := s.ownerOf(pid); t != nil {
+	t, ours, _ := s.ownerOf(pid)
+	if t != nil {
 		return t.id.Worker, true
 	}
-	return "", false
+	return "", ours
 }

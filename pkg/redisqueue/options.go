@@ -53,15 +53,27 @@ type neverError struct{ error }
 func (e neverError) Unwrap() error { return e.error }
 
 // Never makes an error of Handle final: the message goes to the dead list now.
-func Never(err error) error { return neverError{err} }
+// Never(nil) is nil.
+func Never(err error) error {
+	if err == nil {
+		return nil
+	}
+	return neverError{err}
+}
 
 type laterError struct{ error }
 
 func (e laterError) Unwrap() error { return e.error }
 
 // Later makes an error of Handle one that is not the message's fault (a database
-// is gone): the message is tried again, and the try is not counted.
-func Later(err error) error { return laterError{err} }
+// is gone): the message is tried again, and the try is not counted. Later(nil) is
+// nil.
+func Later(err error) error {
+	if err == nil {
+		return nil
+	}
+	return laterError{err}
+}
 
 // withoutURL takes away what an error tells of the URL: it can hold a password,
 // and parts of one that is not escaped come up as a port or a host.

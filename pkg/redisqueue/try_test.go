@@ -158,6 +158,17 @@ func TestNeverGivesUpAtOnce(t *testing.T) {
 	noTries(t, s)
 }
 
+// A Handle may end with return Never(work()), as it may with other wrappers of
+// errors: what did not fail is done.
+func TestNoErrorIsNoneToNeverAndLater(t *testing.T) {
+	if err := redisqueue.Never(nil); err != nil {
+		t.Errorf("Never(nil) is %#v", err)
+	}
+	if err := redisqueue.Later(nil); err != nil {
+		t.Errorf("Later(nil) is %#v", err)
+	}
+}
+
 // A database that is gone is no fault of the message.
 func TestLaterCountsNoTry(t *testing.T) {
 	s := redistest.Start(t)

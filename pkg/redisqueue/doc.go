@@ -7,9 +7,10 @@
 //		}))
 //	}
 //
-// Producers LPUSH, workers take from the right: first in, first out. A message is
-// any bytes. The execution begins when a message is there, so that waiting counts
-// neither as work nor towards the timeout.
+// Producers LPUSH, workers take from the right: first in, first out, but for what
+// is tried again (see [Later]). A message is any bytes. The execution begins when
+// a message is there, so that waiting counts neither as work nor towards the
+// timeout.
 //
 // # Simple
 //

@@ -2,6 +2,7 @@ package redisqueue_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -173,7 +174,7 @@ func TestLeavingWaitsForTheServerToRemoveWhatIsDone(t *testing.T) {
 
 // Redis does what it is asked, and the answer is lost: of one in five commands
 // of each kind. Nothing is lost, done twice, or given up for tries that never
-// began, also with equal messages and several at once.
+// began, also with equal messages, several at once, and such as are put off.
 func TestLostAnswers(t *testing.T) {
 	for _, parallel := range []int{1, 4} {
 		t.Run(fmt.Sprintf("%d at once", parallel), func(t *testing.T) {
@@ -189,10 +190,18 @@ func TestLostAnswers(t *testing.T) {
 			}
 			s.Push("q", all...)
 			var d done
-			o, _ := options(s, d.handle)
+			var calls atomic.Int64
+			putOff := n / 3
+			o, _ := options(s, func(_ context.Context, m string) error {
+				if i := int(calls.Add(1)); i%2 == 0 && i <= 2*putOff {
+					return redisqueue.Later(errors.New("no database"))
+				}
+				d.add(m)
+				return nil
+			})
 			o.URL, o.MaxTries = "unix://"+p.path, 1
-			if err := worker.Run(t.Context(), redisqueue.Reliable(o), worker.MaxRequests(n), worker.Parallel(parallel),
-				worker.Log(slog.New(slog.DiscardHandler))); err != nil {
+			if err := worker.Run(t.Context(), redisqueue.Reliable(o), worker.MaxRequests(n+putOff), worker.Parallel(parallel),
+				worker.FailurePause(0, 0), worker.Log(slog.New(slog.DiscardHandler))); err != nil {
 				// Its last removal may have lost all its answers.
 				t.Logf("leaving: %v", err)
 				p.every.Store(0)

@@ -68,6 +68,12 @@ func (e laterError) Unwrap() error { return e.error }
 // Later makes an error of Handle one that is not the message's fault (a database
 // is gone): the message is tried again, and the try is not counted. Later(nil) is
 // nil.
+//
+// With Reliable a message that is to be tried again, because of Later or because
+// it failed, is put off: a new one is done first, if there is one, so that it
+// holds up no other. While 16 are put off, no new message goes before them, so
+// that one worker does not take the whole queue; if all of them say Later for
+// ever, that worker does nothing else.
 func Later(err error) error {
 	if err == nil {
 		return nil

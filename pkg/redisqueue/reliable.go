@@ -30,13 +30,20 @@ type reliable struct {
 	mu      sync.Mutex     // protects what follows
 	held    map[string]int // messages in the list of which we know, and how often
 	pending []string       // of them: to be done next, oldest first
+	putOff  []string       // of them: failed and to be tried again, oldest first
+	passes  int            // how many new ones may go before what is put off
 	unread  bool           // the list may hold messages that are not in held
 	doubt   map[string]int // tries that may have been counted without having begun
 	unsure  []*removal     // whose answer was lost
 	marks   []*removal     // by mark; nil is free
 }
 
-// Run does one message: one of the in-flight list first, else a new one.
+// mostPutOff bounds what one worker keeps from the others by putting it off: no
+// new message goes before so many.
+const mostPutOff = 16
+
+// Run does one message: one of the in-flight list first, else a new one; of those
+// that were put off one, and a new one, by turns.
 func (r *reliable) Run(ctx context.Context) (bool, error) {
 	message, isNew, err := r.next(ctx)
 	switch {
@@ -59,14 +66,35 @@ func (r *reliable) next(ctx context.Context) (message string, isNew bool, err er
 	if err := r.reread(ctx); err != nil {
 		return "", false, err
 	}
-	if m, ok := r.takePending(); ok {
+	if m, ok := r.takeFirst(&r.pending); ok {
 		return m, false, nil
 	}
+	if r.pass() {
+		if m, err := r.takeNew(ctx, 0); !errors.Is(err, redis.Nil) {
+			return m, true, err
+		}
+	}
+	if m, ok := r.takeFirst(&r.putOff); ok {
+		return m, false, nil
+	}
+	m, err := r.takeNew(ctx, r.opt.Wait)
+	return m, true, err
+}
+
+// takeNew moves a message into the in-flight list; where there is none it waits
+// that long, and says redis.Nil.
+func (r *reliable) takeNew(ctx context.Context, wait time.Duration) (string, error) {
 	r.moving.RLock()
 	defer r.moving.RUnlock()
-	wait, cancel := bounded(ctx, r.opt.Wait)
+	call, cancel := bounded(ctx, wait)
 	defer cancel()
-	m, err := r.rdb.BLMove(wait, r.opt.Queue, r.opt.InFlight, "RIGHT", "LEFT", r.opt.Wait).Result()
+	var move *redis.StringCmd
+	if wait > 0 {
+		move = r.rdb.BLMove(call, r.opt.Queue, r.opt.InFlight, "RIGHT", "LEFT", wait)
+	} else { // BLMOVE would wait for ever
+		move = r.rdb.LMove(call, r.opt.Queue, r.opt.InFlight, "RIGHT", "LEFT")
+	}
+	m, err := move.Result()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
@@ -74,25 +102,47 @@ func (r *reliable) next(ctx context.Context) (message string, isNew bool, err er
 	} else if !errors.Is(err, redis.Nil) {
 		r.unread = true // the answer that was lost may have been a message
 	}
-	return m, true, err
+	return m, err
 }
 
-func (r *reliable) takePending() (string, bool) {
+// takeFirst takes the oldest of pending or putOff.
+func (r *reliable) takeFirst(of *[]string) (string, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.pending) == 0 {
+	if len(*of) == 0 {
 		return "", false
 	}
-	m := r.pending[0]
-	r.pending = r.pending[1:]
+	m := (*of)[0]
+	*of = (*of)[1:]
 	return m, true
 }
 
-// again keeps the message in the list, to be done after what waits already.
+// pass uses one turn that a new message has before what is put off.
+func (r *reliable) pass() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.passes == 0 {
+		return false
+	}
+	r.passes--
+	return len(r.putOff) < mostPutOff
+}
+
+// again keeps a message that could not be begun, to be done after what waits
+// already, but before new ones.
 func (r *reliable) again(message string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pending = append(r.pending, message)
+}
+
+// delay keeps a message that failed, to be tried after one new message: one that
+// fails for ever must not stop the queue.
+func (r *reliable) delay(message string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.putOff = append(r.putOff, message)
+	r.passes++
 }
 
 // reread puts what the list holds and we do not know of into pending: what an

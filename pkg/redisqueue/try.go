@@ -49,7 +49,7 @@ func (r *reliable) do(ctx context.Context, message string, isNew bool) (bool, er
 		return true, err
 	}
 	r.failed(ctx, message, err)
-	r.again(message)
+	r.delay(message)
 	return true, err
 }
 

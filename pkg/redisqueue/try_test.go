@@ -28,8 +28,18 @@ func TestAMessageThatFailsGoesToTheDeadList(t *testing.T) {
 				return nil
 			})
 			o.MaxTries = c.max
-			mustRun(t, redisqueue.Reliable(o), c.tries+1)
-			want(t, "done", d.list(), append(slices.Repeat([]string{"bad"}, c.tries), "good"))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ended := make(chan error, 1)
+			go func() {
+				ended <- worker.Run(ctx, redisqueue.Reliable(o), worker.FailurePause(0, 0), worker.Log(slog.New(slog.DiscardHandler)))
+			}()
+			await(t, "it is given up", func() bool { return len(s.List("q:dead")) > 0 && len(d.list()) > c.tries })
+			cancel()
+			if err := <-ended; err != nil {
+				t.Fatal(err)
+			}
+			want(t, "done", d.list(), slices.Concat([]string{"bad", "good"}, slices.Repeat([]string{"bad"}, c.tries-1)))
 			want(t, "left in flight", s.List(inFlight), nil)
 			dead := deadOnes(t, s)
 			reason := fmt.Sprintf("failed at the last of %d tries: line 3: no such field", c.tries)
@@ -187,6 +197,78 @@ func TestLaterCountsNoTry(t *testing.T) {
 	want(t, "done", d.list(), []string{"a", "b"})
 	want(t, "dead", s.List("q:dead"), nil)
 	noTries(t, s)
+}
+
+// One message that is put off for ever holds up no other.
+func TestWhatIsPutOffLetsOthersPass(t *testing.T) {
+	for name, c := range map[string]struct {
+		max int
+		err error
+	}{
+		"later":                {1, redisqueue.Later(errors.New("rate limit"))},
+		"fails without an end": {-1, errors.New("rate limit")},
+		"fails":                {5, errors.New("rate limit")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := redistest.Start(t)
+			s.Push("q", "limited", "a", "b", "c")
+			var d done
+			o, _ := options(s, func(_ context.Context, m string) error {
+				if d.add(m); m == "limited" {
+					return c.err
+				}
+				return nil
+			})
+			o.MaxTries = c.max
+			mustRun(t, redisqueue.Reliable(o), 7)
+			want(t, "done", d.list(), []string{"limited", "a", "limited", "b", "limited", "c", "limited"})
+			want(t, "left in the queue", s.List("q"), nil)
+			want(t, "in flight", s.List(inFlight), []string{"limited"})
+		})
+	}
+}
+
+// What an earlier process left is done before new messages, also behind one that
+// is put off.
+func TestWhatWasInFlightIsDoneBeforeNewOnes(t *testing.T) {
+	s := redistest.Start(t)
+	s.Push("q", "new")
+	s.Push(inFlight, "limited", "second", "third")
+	var d done
+	o, _ := options(s, func(_ context.Context, m string) error {
+		if d.add(m); m == "limited" {
+			return redisqueue.Later(errors.New("rate limit"))
+		}
+		return nil
+	})
+	mustRun(t, redisqueue.Reliable(o), 5)
+	want(t, "done", d.list(), []string{"limited", "second", "third", "new", "limited"})
+}
+
+// A database that is gone does not draw the whole queue into one worker's list.
+func TestNotMoreThanSixteenArePutOff(t *testing.T) {
+	s := redistest.Start(t)
+	var all []string
+	for i := range 20 {
+		all = append(all, fmt.Sprint("m", i))
+	}
+	s.Push("q", all...)
+	var d done
+	over := false
+	o, _ := options(s, func(_ context.Context, m string) error {
+		if d.add(m); over && m == "m0" {
+			return nil
+		}
+		return redisqueue.Later(errors.New("no database"))
+	})
+	mustRun(t, redisqueue.Reliable(o), 40)
+	want(t, "done", d.list(), slices.Concat(all[:16], all[:16], all[:8]))
+	want(t, "left in the queue", s.List("q"), all[16:])
+	want(t, "in flight", s.List(inFlight), all[:16])
+
+	over = true
+	mustRun(t, redisqueue.Reliable(o), 18)
+	want(t, "done when one of them ends", d.list()[40:], append(slices.Clone(all[:17]), "m1"))
 }
 
 // Equal messages share their count of tries; none is given up for the other's.

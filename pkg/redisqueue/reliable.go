@@ -167,7 +167,9 @@ func (r *reliable) reread(ctx context.Context) error {
 	if !r.unread {
 		return nil // another goroutine was here first
 	}
-	r.unread = false
+	// One that is equal to a message whose removal is unsure would be taken for
+	// that: then the list is read once more when it is settled.
+	r.unread = r.anyLostLocked()
 	known, found := maps.Clone(r.held), 0
 	for i := len(list) - 1; i >= 0; i-- { // new ones enter at the left
 		m := list[i]

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
@@ -21,6 +22,7 @@ type removal struct {
 	dead    []byte // goes to the dead list with it
 	mark    int
 	token   string
+	lost    bool // the answer: held counts the message, the list may not
 }
 
 // finish removes a message, now or, when Redis is gone, before the next one.
@@ -107,8 +109,18 @@ func (r *reliable) remove(ctx context.Context, m *removal) error {
 	})
 	if err == nil {
 		r.removed(m)
+	} else {
+		r.mu.Lock()
+		m.lost = true // before the list can be compared with held
+		r.mu.Unlock()
 	}
 	return err
+}
+
+// anyLostLocked reports whether it is unknown of a message that held counts if the
+// list has it.
+func (r *reliable) anyLostLocked() bool {
+	return slices.ContainsFunc(r.marks, func(m *removal) bool { return m != nil && m.lost })
 }
 
 // removed books that the list does not hold the message any more.

@@ -36,9 +36,10 @@ type conn struct {
 	opt   Options // completed by Init
 	rdb   *redis.Client
 
-	mu    sync.Mutex // protects what follows
-	since time.Time  // when Redis was gone; zero: it is there
-	pause time.Duration
+	mu      sync.Mutex // protects what follows
+	since   time.Time  // when Redis was gone; zero: it is there
+	refuses bool       // it is there, but answers with an error
+	pause   time.Duration
 }
 
 // Options lets the wait for a message not count as an execution.
@@ -70,17 +71,19 @@ func bounded(ctx context.Context, wait time.Duration) (context.Context, context.
 // gone waits a while because Redis did not answer, or not as it should. It
 // returns early when the process shall leave.
 func (c *conn) gone(ctx context.Context, err error) {
+	refuses := answered(err)
 	c.mu.Lock()
 	first := c.since.IsZero()
 	if first {
 		c.since, c.pause = time.Now(), 0
 	}
+	news := first || refuses != c.refuses
+	c.refuses = refuses
 	c.pause = min(max(2*c.pause, firstPause), mostPause)
 	pause := c.pause
 	c.mu.Unlock()
-	if first {
-		c.opt.Log.Warn("redis does not answer; waiting for it", slog.String("queue", c.opt.Queue), slog.Any("error", err))
-		worker.Status(ctx, fmt.Sprintf("waiting for redis: %v", err))
+	if news {
+		c.tell(ctx, refuses, err)
 	}
 	t := time.NewTimer(pause)
 	defer t.Stop()
@@ -91,14 +94,40 @@ func (c *conn) gone(ctx context.Context, err error) {
 	}
 }
 
+// tell says why nothing is done: whoever reads it looks for a server that is not
+// there elsewhere than for one that refuses.
+func (c *conn) tell(ctx context.Context, refuses bool, err error) {
+	text, status := "redis does not answer; waiting for it", "waiting for redis: %v"
+	if refuses {
+		text, status = "redis answers with an error; asking it again", "redis answers with an error: %v"
+	}
+	c.opt.Log.Warn(text, slog.String("queue", c.opt.Queue), slog.Any("error", err))
+	worker.Status(ctx, fmt.Sprintf(status, err))
+}
+
+// misfit is an answer that is none to what was asked.
+type misfit struct{ error }
+
+func (m misfit) Unwrap() error { return m.error }
+
+// answered reports whether an error is what Redis answered, not that it did not.
+func answered(err error) bool {
+	var refusal redis.Error
+	var answer misfit
+	return errors.As(err, &refusal) || errors.As(err, &answer)
+}
+
 // back books that Redis answered.
 func (c *conn) back(ctx context.Context) {
 	c.mu.Lock()
-	since := c.since
-	c.since = time.Time{}
+	since, text := c.since, "redis is back"
+	if c.refuses {
+		text = "redis does as it is asked again"
+	}
+	c.since, c.refuses = time.Time{}, false
 	c.mu.Unlock()
 	if !since.IsZero() {
-		c.opt.Log.Info("redis is back", slog.String("queue", c.opt.Queue), slog.Duration("after", time.Since(since)))
+		c.opt.Log.Info(text, slog.String("queue", c.opt.Queue), slog.Duration("after", time.Since(since)))
 		worker.Status(ctx, "")
 	}
 }

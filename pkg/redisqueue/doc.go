@@ -44,16 +44,22 @@
 //
 //	redis-cli LMOVE mail:inflight:W mail LEFT RIGHT
 //
-// For Redis Cluster put the queue's name in braces ("{mail}"), so that its keys
-// live in one place.
+// The URL names one server, and the client follows no other: no MOVED of a Redis
+// Cluster, no new master of Sentinel. In a cluster it works with the node that has
+// the queue, whose name stands in braces ("{mail}") so that its other keys are
+// there too, for as long as they stay there; then the worker tells what it is
+// answered, and asks on.
 //
 // # When Redis is gone
 //
 // Workers wait, asking again after 100 ms to 5 s, and go on when it is back. They
 // do not exit, so there is no crash loop; nothing is counted as failed; their
 // status says what they wait for, and the log says it once (the lines that
-// go-redis logs at each attempt are turned off, for the whole program). Work that
-// was done meanwhile is removed from the in-flight list first when Redis is back.
-// A process that is to leave waits up to 8 s for that; if Redis stays away
-// longer, the message is done twice.
+// go-redis logs at each attempt are turned off, for the whole program). So they do
+// where Redis answers with an error, such as NOAUTH, WRONGTYPE or MOVED: that is
+// told as it was answered, and not as a server that is gone.
+//
+// Work that was done meanwhile is removed from the in-flight list first when Redis
+// is back. A process that is to leave waits up to 8 s for that; if Redis stays
+// away longer, the message is done twice.
 package redisqueue

@@ -103,6 +103,68 @@ func TestWorkersGoOnWhenTheServerIsBack(t *testing.T) {
 	noTries(t, s)
 }
 
+// A server that refuses is not one that does not answer: what it says tells the
+// person what to do.
+func TestWorkersTellWhatTheServerAnswers(t *testing.T) {
+	for name, form := range forms {
+		for what, c := range map[string]struct{ set, reset []any }{
+			"WRONGTYPE Operation against a key holding the wrong kind of value": {[]any{"set", "q", "text"}, []any{"del", "q"}},
+			"NOAUTH": {[]any{"config", "set", "requirepass", "secret"}, []any{"config", "set", "requirepass", ""}},
+		} {
+			t.Run(name+" "+strings.Fields(what)[0], func(t *testing.T) {
+				s := redistest.Start(t)
+				conn := s.Client.Conn() // stays allowed to when a password is set
+				defer conn.Close()
+				if err := conn.Do(t.Context(), c.set...).Err(); err != nil {
+					t.Fatal(err)
+				}
+				var d done
+				o, log := options(s, d.handle)
+				ended := make(chan error, 1)
+				go func() { ended <- run(t, form(o), 1) }()
+				await(t, "the worker says what it was answered", func() bool {
+					return strings.Contains(log.String(), "redis answers with an error; asking it again") && strings.Contains(log.String(), what)
+				})
+				if err := conn.Do(t.Context(), c.reset...).Err(); err != nil {
+					t.Fatal(err)
+				}
+				s.Push("q", "hello")
+				if err := <-ended; err != nil {
+					t.Fatal(err)
+				}
+				want(t, "done", d.list(), []string{"hello"})
+				if text := log.String(); strings.Contains(text, "does not answer") || !strings.Contains(text, "redis does as it is asked again") {
+					t.Errorf("log: %s", text)
+				}
+			})
+		}
+	}
+}
+
+// A server that comes, but refuses, is said to: it is not gone any more.
+func TestWorkersTellThatTheServerAnswersAfterAll(t *testing.T) {
+	s := redistest.Start(t)
+	if err := s.Client.Set(t.Context(), "q", "text", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	s.Stop()
+	var d done
+	o, log := options(s, d.handle)
+	ended := make(chan error, 1)
+	go func() { ended <- run(t, redisqueue.Reliable(o), 1) }()
+	await(t, "the worker waits", func() bool { return strings.Contains(log.String(), "redis does not answer; waiting for it") })
+	s.Start()
+	await(t, "the worker says what it was answered", func() bool { return strings.Contains(log.String(), "WRONGTYPE") })
+	if err := s.Client.Del(t.Context(), "q").Err(); err != nil {
+		t.Fatal(err)
+	}
+	s.Push("q", "hello")
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	want(t, "done", d.list(), []string{"hello"})
+}
+
 // A server that stands still answers nothing and refuses nothing.
 func TestWorkersOutwaitAServerThatStandsStill(t *testing.T) {
 	s := redistest.Start(t)

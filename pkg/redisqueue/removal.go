@@ -94,7 +94,7 @@ func (r *reliable) remove(ctx context.Context, m *removal) error {
 		if kind, err := r.rdb.Type(call, r.opt.Dead).Result(); err != nil {
 			return err
 		} else if kind != "list" && kind != "none" {
-			return fmt.Errorf("%s is a %s, where the dead list should be: rename it, or set another one", r.opt.Dead, kind)
+			return misfit{fmt.Errorf("%s is a %s, where the dead list should be: rename it, or set another one", r.opt.Dead, kind)}
 		}
 	}
 	f, key := field(m.message), r.triesKey()

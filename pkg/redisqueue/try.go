@@ -83,7 +83,7 @@ func (r *reliable) tried(ctx context.Context, message string) (tries int, last s
 	}
 	if n, ok := got[0].(string); ok {
 		if tries, err = strconv.Atoi(n); err != nil {
-			return 0, "", fmt.Errorf("%s: field %s is no number of tries: %w", r.triesKey(), f, err)
+			return 0, "", misfit{fmt.Errorf("%s: field %s is no number of tries: %w", r.triesKey(), f, err)}
 		}
 	}
 	last, _ = got[1].(string)

@@ -76,8 +76,13 @@
 // worker without any gets a number as the origin gave one. Numbers count only
 // workers that are the same in name, type and all arguments, so it does not
 // matter which of them is which; where two would have one name and are not the
-// same, Start refuses them. Parameters are called as the field's JSON name, or
-// QueueName is queue_name; package worker's Param reads them, too.
+// same, Start refuses them. A function is the same only as the same value: each
+// time that a function literal which captures variables is evaluated, or a method
+// value, makes another, which needs a Name of its own or, better, is a struct
+// whose fields are its arguments.
+//
+// Parameters are called as the field's JSON name, or QueueName is queue_name;
+// package worker's Param reads them, too.
 //
 // # In a terminal and under systemd
 //

@@ -80,6 +80,7 @@ func (m *Manager) find(o order) (worker.Worker, error) {
 	workers, _ := m.named()
 	var names []string
 	var alike *made
+	several := false // types of that kind, of which one is meant
 	for i := range workers {
 		w := &workers[i]
 		if w.kind != o.Kind {
@@ -92,9 +93,10 @@ func (m *Manager) find(o order) (worker.Worker, error) {
 		if alike == nil {
 			alike = w
 		}
+		several = several || alike.id.typ != w.id.typ
 		names = append(names, w.name)
 	}
-	if alike != nil && o.Args != nil {
+	if alike != nil && !several && o.Args != nil {
 		return decode(alike.Work, o.Args)
 	}
 	return nil, fmt.Errorf("is not among those that main hands to the manager in this process (%s): it must make the same each time it runs", strings.Join(names, ", "))
@@ -199,7 +201,7 @@ func (m *Manager) named() (workers []made, mistakes []mistake) {
 		name := mk.name
 		if f, again := first[name]; !again {
 			first[name] = i
-		} else if a := &workers[f]; a.kind != mk.kind || !bytes.Equal(a.args, mk.args) {
+		} else if a := &workers[f]; a.id != mk.id || !bytes.Equal(a.args, mk.args) {
 			mistakes = append(mistakes, mistake{i + 1, mk.base, in("Name", fmt.Errorf("it is called %q as worker %d is, which %s: a number would change when the list does (give it another Name)", strings.TrimSuffix(name, "-"), f+1, differ(a, &mk)))})
 		}
 		count[name]++
@@ -219,8 +221,13 @@ func (m *Manager) named() (workers []made, mistakes []mistake) {
 
 // differ says in what two workers of one name do.
 func differ(a, b *made) string {
-	if a.kind != b.kind {
+	switch {
+	case a.kind != b.kind:
 		return "does something else"
+	case a.id.typ != b.id.typ:
+		return "is of another type with that name"
+	case a.id != b.id:
+		return "is the same function, but not the same value, and may have captured something else"
 	}
 	return "has other arguments"
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unsafe"
 
 	"github.com/workersd/workersd/pkg/internal/config"
 	"github.com/workersd/workersd/pkg/spec"
@@ -97,14 +98,43 @@ func typeName(w worker.Worker) string {
 	return name
 }
 
-// kind tells what two workers do apart: the type, and which function it is.
+// kind tells what two workers do apart, also in two processes of a program: the
+// type, and which function it is.
 func kind(w worker.Worker) string {
 	v := reflect.ValueOf(w)
-	k := v.Type().String()
+	t, k := v.Type(), ""
+	if t.Kind() == reflect.Pointer {
+		t, k = t.Elem(), "*"
+	}
+	if t.Name() == "" {
+		k += t.String()
+	} else {
+		k += t.PkgPath() + "." + t.Name()
+	}
 	if v.Kind() == reflect.Func {
 		k += " " + runtime.FuncForPC(v.Pointer()).Name()
 	}
 	return k
+}
+
+// identity tells workers of one kind apart, in this process: types of one name
+// that are declared in two functions, and values of one function that have
+// captured different things.
+type identity struct {
+	typ     reflect.Type
+	closure unsafe.Pointer // nil for what is no function
+}
+
+func identify(w worker.Worker) identity {
+	id := identity{typ: reflect.TypeOf(w)}
+	if id.typ.Kind() == reflect.Func {
+		// A function value is a pointer to its code and what it has captured;
+		// reflect tells of that only the code.
+		f := reflect.New(id.typ)
+		f.Elem().Set(reflect.ValueOf(w))
+		id.closure = *(*unsafe.Pointer)(f.UnsafePointer())
+	}
+	return id
 }
 
 var placeholder = regexp.MustCompile(`\$\{([^}]*)\}`)

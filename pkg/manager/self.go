@@ -18,7 +18,7 @@ const envSelf = "WORKERSD_SELF"
 // order is what a process is told by envSelf, as JSON.
 type order struct {
 	Name       string          `json:"name"`
-	Kind       string          `json:"kind"` // see group.kind
+	Kind       string          `json:"kind"` // see kind
 	Args       json.RawMessage `json:"args,omitempty"`
 	CheckPoint time.Duration   `json:"check_point_ns,omitempty"`
 }

@@ -50,6 +50,7 @@ type made struct {
 	name   string
 	base   string // without arguments and number
 	kind   string
+	id     identity
 	args   json.RawMessage
 	params []spec.Param
 }
@@ -63,7 +64,7 @@ func (w Worker) prepare() (m made, err error) {
 	if m.args, err = encode(w.Work); err != nil {
 		return m, in("Work", fmt.Errorf("%T: %w", w.Work, err))
 	}
-	m.kind, m.params = kind(w.Work), params(w.Work)
+	m.kind, m.id, m.params = kind(w.Work), identify(w.Work), params(w.Work)
 	m.base = w.Name
 	if m.base == "" {
 		m.base = typeName(w.Work)

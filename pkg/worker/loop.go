@@ -273,14 +273,24 @@ func (l *loop) afterRun(base context.Context) {
 	}
 }
 
-// guard makes an error of a panic.
+// guard makes an error of a panic and of Goexit. That would end our goroutine, in
+// Main the program's first one, and leave a process that does nothing: so f has
+// one of its own.
 func (l *loop) guard(in string, f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = l.panicked(in, v)
-		}
+	ended := make(chan struct{}) // closed when f has, in whichever way
+	go func() {
+		defer close(ended)
+		returned := false
+		defer func() {
+			if !returned {
+				err = l.panicked(in, recover())
+			}
+		}()
+		err = f()
+		returned = true
 	}()
-	return f()
+	<-ended
+	return err
 }
 
 func (l *loop) panicked(in string, v any) *PanicError {

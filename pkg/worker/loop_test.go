@@ -347,6 +347,62 @@ func TestPanicAndGoexit(t *testing.T) {
 	}
 }
 
+// ends calls what a test wants in Init and AfterRun.
+type ends struct {
+	full
+	init, after func()
+}
+
+func (e *ends) Init(context.Context) error     { e.called("init"); e.init(); return nil }
+func (e *ends) AfterRun(context.Context) error { e.called("after"); e.after(); return nil }
+
+// Goexit, which testing's FailNow calls as well, ends a goroutine without a panic.
+func TestPanicAndGoexitOutsideOfRun(t *testing.T) {
+	nothing := func() {}
+	for name, c := range map[string]struct {
+		init, after func()
+		err, calls  string
+		said        []string
+	}{
+		"panic in Init":  {func() { panic("no disk") }, nothing, "init: Init panicked: no disk", "init", nil},
+		"goexit in Init": {exitGoroutine, nothing, "init: Init called runtime.Goexit", "init", nil},
+		"panic in AfterRun": {nothing, func() { panic("no disk") }, "after_run: AfterRun panicked: no disk", "init run after",
+			[]string{"READY=1", "BEGIN=1", "END=1 RESULT=ok COUNT=1", "STOPPING=1"}},
+		"goexit in AfterRun": {nothing, exitGoroutine, "after_run: AfterRun called runtime.Goexit", "init run after",
+			[]string{"READY=1", "BEGIN=1", "END=1 RESULT=ok COUNT=1", "STOPPING=1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &ends{full{run: always(true, nil)}, c.init, c.after}
+				l, e, log := testLoop(t, environment{worker: "q", maxRequests: 1}, w)
+				ended := make(chan error, 1)
+				gone := make(chan struct{})
+				go func() {
+					defer close(gone)
+					ended <- l.run(t.Context())
+				}()
+				<-gone
+				select {
+				case err := <-ended:
+					var p *PanicError
+					if !errors.As(err, &p) || err.Error() != c.err {
+						t.Errorf("error %v, want %s", err, c.err)
+					}
+				default:
+					t.Fatal("run never returned: its goroutine is gone, and the process would stay")
+				}
+				if !strings.Contains(log.String(), "loop_test.go") {
+					t.Errorf("no stack of the worker in the log: %s", log)
+				}
+				wantSaid(t, e, c.said...)
+				if got := strings.Join(w.calls, " "); got != c.calls {
+					t.Errorf("calls: %s, want %s", got, c.calls)
+				}
+			})
+		})
+	}
+}
+
 func TestAfterRunThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &full{run: always(true, nil), afterErr: errors.New("cannot close")}

@@ -48,7 +48,11 @@ func encode(w worker.Worker) (json.RawMessage, error) {
 			return nil, nil
 		}
 	}
-	return json.Marshal(w)
+	args, err := json.Marshal(w)
+	if err != nil {
+		return nil, err
+	}
+	return args, arrive(v, args)
 }
 
 // decode puts arguments into a worker that main has made; its unexported fields
@@ -121,7 +125,8 @@ func codes(t reflect.Type) bool {
 	return p.Implements(marshaler) && p.Implements(unmarshaler) || p.Implements(textOut) && p.Implements(textIn)
 }
 
-// faithful refuses types of which JSON keeps only a part.
+// faithful refuses types of which JSON keeps only a part; what it does to a value
+// is for arrive to see.
 func faithful(t reflect.Type, above []reflect.Type) error {
 	for _, a := range above {
 		if a == t {

@@ -52,7 +52,8 @@
 // would lose (a channel, a function, an interface, a struct with unexported
 // fields such as a *sql.DB) is refused before anything is started, with the name
 // of the field: it belongs into an unexported field, filled in Init, or by main
-// in each process. A field tagged json:"-" is none of the arguments.
+// in each process. So is a value that JSON would change, such as a text that is
+// no UTF-8. A field tagged json:"-" is none of the arguments.
 //
 // Arguments are no place for secrets: they are part of the name.
 //

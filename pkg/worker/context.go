@@ -11,6 +11,7 @@ import (
 type scope struct {
 	loop *loop
 	exec *execution // nil in Init and AfterRun
+	slot *slot      // whose progress the watchdog looks at; nil in Init
 }
 
 type scopeKey struct{}
@@ -21,7 +22,15 @@ func scopeOf(ctx context.Context) (scope, bool) {
 }
 
 func (l *loop) context(parent context.Context, e *execution) context.Context {
-	return context.WithValue(parent, scopeKey{}, scope{l, e})
+	s := scope{loop: l, exec: e}
+	if e != nil {
+		s.slot = e.slot
+	}
+	return s.in(parent)
+}
+
+func (s scope) in(parent context.Context) context.Context {
+	return context.WithValue(parent, scopeKey{}, s)
 }
 
 // Begin says that Run has found work: with [BeginLater] the execution begins
@@ -55,12 +64,12 @@ func Stopping(ctx context.Context) <-chan struct{} {
 	return nil
 }
 
-// Alive says that a long execution moves on: see Watchdog in the package
-// documentation. It is cheap.
+// Alive says that a long execution, or AfterRun, moves on: see Watchdog in the
+// package documentation. It is cheap.
 func Alive(ctx context.Context) {
-	if s, ok := scopeOf(ctx); ok && s.exec != nil {
+	if s, ok := scopeOf(ctx); ok && s.slot != nil {
 		s.loop.mu.Lock()
-		s.exec.slot.progress = time.Now()
+		s.slot.progress = time.Now()
 		s.loop.mu.Unlock()
 	}
 }

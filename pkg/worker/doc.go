@@ -61,7 +61,8 @@
 // loops either rests between two executions, or is inside of an execution that
 // has a timeout (then the timeout is the judge), or has begun or ended one, or
 // called [Alive], within the interval. So a Run that hangs without a timeout
-// stops the pings. Init is not watched: where it can take longer than the
+// stops the pings, and so does an AfterRun that takes longer than the interval
+// and does not call Alive. Init is not watched: where it can take longer than the
 // watchdog, ready = "notify" lets the watchdog begin behind it.
 //
 // # Without a manager

@@ -265,7 +265,7 @@ func (l *loop) afterRun(base context.Context) {
 	s := &slot{progress: time.Now()}
 	l.slots = append(l.slots, s)
 	l.mu.Unlock()
-	if err := l.guard("AfterRun", func() error { return a.AfterRun(l.context(base, nil)) }); err != nil {
+	if err := l.guard("AfterRun", func() error { return a.AfterRun(scope{loop: l, slot: s}.in(base)) }); err != nil {
 		l.log.Error("after_run failed", slog.Any("error", err))
 		l.mu.Lock()
 		l.failLocked(fmt.Errorf("after_run: %w", err))

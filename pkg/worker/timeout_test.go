@@ -212,3 +212,44 @@ func TestWatchdogIsTruthful(t *testing.T) {
 		})
 	}
 }
+
+// AfterRun is watched as well, and says that it moves on in the same way.
+func TestWatchdogInAfterRun(t *testing.T) {
+	for name, c := range map[string]struct {
+		alive    bool
+		min, max int // pings in the hour that AfterRun takes; 720 are due
+	}{
+		"hangs":                 {false, 1, 3},
+		"says that it moves on": {true, 720, 725},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var from time.Time
+				w := &lastWork{full: full{run: always(true, nil)}, after: func(ctx context.Context) {
+					from = time.Now()
+					for range 900 {
+						time.Sleep(4 * time.Second)
+						if c.alive {
+							Alive(ctx)
+						}
+					}
+				}}
+				l, e, _ := testLoop(t, environment{worker: "q", watchdog: 10 * time.Second, maxRequests: 1}, w)
+				if err := l.run(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				end := time.Now()
+				if got := e.count("WATCHDOG=1", end) - e.count("WATCHDOG=1", from); got < c.min || got > c.max {
+					t.Errorf("%d pings in an hour, want %d to %d", got, c.min, c.max)
+				}
+			})
+		})
+	}
+}
+
+type lastWork struct {
+	full
+	after func(context.Context)
+}
+
+func (w *lastWork) AfterRun(ctx context.Context) error { w.after(ctx); return nil }

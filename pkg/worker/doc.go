@@ -14,7 +14,8 @@
 //
 // # What an execution is
 //
-// Each call of Run is one execution. What it returns is how it ended:
+// Each call of Run is one execution (but see Waiting for work). What it returns is
+// how it ended:
 //
 //	true, nil     ok: counted
 //	false, nil    skip: nothing was there to do, not counted
@@ -52,7 +53,10 @@
 //
 // Time spent in Run counts towards the timeout. A worker that waits in Run for
 // its work uses the option [BeginLater] and calls [Begin] when it has some: the
-// execution begins there. While it waits it watches [Stopping].
+// execution begins there. While it waits it watches [Stopping]. A Run that says
+// true without having begun is counted all the same. One that says false or
+// returns an error without having begun was no execution: nothing is counted or
+// reported, and an error is logged and followed by the pause.
 //
 // # Watchdog
 //

@@ -75,7 +75,8 @@ func AbandonAfter(d time.Duration) Option {
 }
 
 // BeginLater lets an execution begin where Run calls [Begin], not where Run is
-// called. A Run that returns false without having begun is not reported at all.
+// called. A Run that returns false or an error without having begun is not
+// reported at all, and not counted.
 func BeginLater() Option {
 	return func(c *config) { c.later = true }
 }

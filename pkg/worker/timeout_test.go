@@ -133,6 +133,31 @@ func TestBeginLater(t *testing.T) {
 	})
 }
 
+// What fails before there was any work is no execution; it is logged, and not
+// asked a thousand times a second.
+func TestBeginLaterAnErrorBeforeTheBegin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		began := time.Now()
+		l, e, log := testLoop(t, environment{worker: "q", maxRequests: 1}, Func(func(context.Context) (bool, error) {
+			if n++; n <= 2 {
+				return n == 2, errors.New("no connection")
+			}
+			return true, nil
+		}), BeginLater())
+		if err := l.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantSaid(t, e, "READY=1", "BEGIN=1", "END=1 RESULT=ok COUNT=1", "STOPPING=1")
+		if took := time.Since(began); n != 3 || took != 300*time.Millisecond {
+			t.Errorf("%d calls in %v, want 3 with pauses of 100ms and 200ms", n, took)
+		}
+		if strings.Count(log.String(), "no connection") != 2 {
+			t.Errorf("log: %s", log)
+		}
+	})
+}
+
 func TestStoppingWakesAWaitingRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -36,7 +36,7 @@ type History struct {
 	subs   map[*Subscription]struct{}
 	// recycled is of records of any manager, as far as they are on disk.
 	recycled tally
-	lost     uint64 // records that no disk took
+	lost     uint64 // records that no disk took, since that was told last
 
 	file *appender // nil: memory only
 	// queue takes records to the disk's goroutine; Close closes it. Its buffer
@@ -47,7 +47,7 @@ type History struct {
 
 // Open reads what an earlier manager left in dir, which is made where it is
 // missing; "" keeps everything in memory. Problem is told once when the disk
-// takes no records, and once when it does again.
+// takes no records, once when it does again, and how many are missing then.
 func Open(dir string, problem func(string)) (*History, error) {
 	h := &History{
 		recent: make([]event.Record, 0, 64), deaths: map[string][]event.Record{}, subs: map[*Subscription]struct{}{},
@@ -143,13 +143,29 @@ func (h *History) write(queue <-chan event.Record, problem func(string)) {
 			bad = false
 			problem("the history takes records again")
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			h.mu.Lock()
 			h.lost++
 			h.mu.Unlock()
+		case len(queue) == 0: // it has caught up: no more are being lost
+			h.tellLost(problem)
 		}
 	}
+	h.tellLost(problem)
 	h.file.close()
+}
+
+// tellLost says how many records the files lack, whether the disk was too slow
+// or took none: who counts ends in them must know.
+func (h *History) tellLost(problem func(string)) {
+	h.mu.Lock()
+	n := h.lost
+	h.lost = 0
+	h.mu.Unlock()
+	if n > 0 {
+		problem(fmt.Sprintf("the history lacks %d of the records: the disk did not take them", n))
+	}
 }
 
 // Close writes what waits and ends; a disk that hangs is not waited for. Add

@@ -253,8 +253,16 @@ func TestFullDisk(t *testing.T) {
 	fill(h, 0, 1000)
 	until(t, "the disk is full", func() bool { return len(told.all()) > 0 })
 	h.Close()
-	if said := told.all(); len(said) != 1 || !strings.Contains(said[0], "the history takes no more records: ") || !strings.Contains(said[0], "no space left on device") {
-		t.Errorf("told %q", said)
+	said := told.all()
+	if len(said) != 2 || !strings.HasPrefix(said[0], "the history takes no more records: ") || !strings.Contains(said[0], "no space left on device") {
+		t.Fatalf("told %q", said)
+	}
+	onDisk, err := os.ReadFile(filepath.Join(dir, "history"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("the history lacks %d of the records: the disk did not take them", 1000-strings.Count(string(onDisk), "\n")); said[1] != want {
+		t.Errorf("at the end: told %q, want %q", said[1], want)
 	}
 	if n := len(h.Recent(0)); n != 1000 {
 		t.Errorf("%d records in memory, want all 1000", n)
@@ -278,6 +286,40 @@ func until(t *testing.T, what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("does not become true: %s", what)
 		}
+	}
+}
+
+// A disk that is too slow for all records loses some, and tells how many when
+// it has caught up. The disk is a pipe that nobody reads at first.
+func TestSlowDisk(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "history")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var told problems
+	h := reopen(t, dir, &told)
+	const n = waitingForDisk + 2000 // more than waits and the pipe holds
+	fill(h, 0, n)
+	if said := told.all(); len(said) != 0 {
+		t.Errorf("told before it was over: %q", said)
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	written := make(chan int)
+	go func() {
+		lines := 0
+		eachLine(f, func([]byte, bool) { lines++ })
+		written <- lines
+	}()
+	until(t, "it is told", func() bool { return len(told.all()) > 0 })
+	h.Close()
+	want := fmt.Sprintf("the history lacks %d of the records: the disk did not take them", n-<-written)
+	if said := told.all(); len(said) != 1 || said[0] != want {
+		t.Errorf("told %q, want %q", said, want)
 	}
 }
 

@@ -46,8 +46,9 @@ type History struct {
 }
 
 // Open reads what an earlier manager left in dir, which is made where it is
-// missing; "" keeps everything in memory. Problem is told once when the disk
-// takes no records, once when it does again, and how many are missing then.
+// missing; "" keeps everything in memory. Problem is told how many records
+// could not be read back, once when the disk takes no records, once when it does
+// again, and how many are missing then.
 func Open(dir string, problem func(string)) (*History, error) {
 	h := &History{
 		recent: make([]event.Record, 0, 64), deaths: map[string][]event.Record{}, subs: map[*Subscription]struct{}{},
@@ -64,18 +65,13 @@ func Open(dir string, problem func(string)) (*History, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
+	if f.skipped > 0 {
+		problem(fmt.Sprintf("records of the history could not be read back, and are left out: %d, in %s or %s.1", f.skipped, f.path, filepath.Base(f.path)))
+	}
 	h.file = f
 	h.queue = make(chan event.Record, waitingForDisk)
 	go h.write(h.queue, problem)
 	return h, nil
-}
-
-// Skipped is how many records on disk could not be read back.
-func (h *History) Skipped() int {
-	if h.file == nil {
-		return 0
-	}
-	return h.file.skipped
 }
 
 // Add takes one record. It never waits for the disk.

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/workersd/workersd/pkg/internal/event"
@@ -48,6 +49,7 @@ type appender struct {
 	size    int64
 	torn    bool // the last line has no end
 	skipped int
+	cut     int // records that were too long, and were written with their texts cut
 }
 
 func openAppender(path string, each func(event.Record)) (*appender, error) {
@@ -131,12 +133,61 @@ func endsTorn(f *os.File, size int64) bool {
 	return size > 0 && (err != nil || last[0] != '\n')
 }
 
-func (a *appender) append(r event.Record) error {
+// line is the sealed line of a record. A longer one than is ever read is cut in
+// its texts, which are for a person: what is counted and compared stays.
+func (a *appender) line(r event.Record) ([]byte, error) {
 	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	line := seal(text)
+	if len(line) <= maxLine {
+		return line, nil
+	}
+	a.cut++
+	if text, err = json.Marshal(shortened(r)); err != nil {
+		return nil, err
+	}
+	return seal(text), nil
+}
+
+// What stays of the texts of a record that is too long. A byte becomes six at
+// most in JSON, so that all of them together fit in maxLine.
+const (
+	longestMessage = 64 << 10
+	longestCommand = 1 << 10
+	mostProcs      = 64
+)
+
+// shortened is a copy, as far as it differs: others have the record, too.
+func shortened(r event.Record) event.Record {
+	r.Message = cutText(r.Message, longestMessage)
+	if r.PostMortem != nil {
+		short := *r.PostMortem
+		procs := short.Procs[:min(len(short.Procs), mostProcs)]
+		short.Procs = make([]event.PostMortemProc, len(procs))
+		for i, p := range procs {
+			p.Command = cutText(p.Command, longestCommand)
+			short.Procs[i] = p
+		}
+		r.PostMortem = &short
+	}
+	return r
+}
+
+// cutText is a text of at most n bytes, and a mark where something is missing.
+func cutText(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
+}
+
+func (a *appender) append(r event.Record) error {
+	line, err := a.line(r)
 	if err != nil {
 		return err
 	}
-	line := seal(text)
 	if a.f != nil && a.size+int64(len(line)) > maxFile {
 		// What cannot be moved away grows on, to a bound.
 		if err := os.Rename(a.path, a.path+".1"); err == nil {

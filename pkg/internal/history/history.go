@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -128,9 +129,13 @@ func (h *History) forget() {
 // takes it out of h, perhaps before this has run at all.
 func (h *History) write(queue <-chan event.Record, problem func(string)) {
 	defer close(h.done)
-	bad := false
+	bad, cut := false, false
 	for r := range queue {
 		err := h.file.append(r)
+		if h.file.cut > 0 && !cut {
+			cut = true
+			problem(fmt.Sprintf("a record is too long for the history, and so its texts are cut there: %s, of %s (of further ones nothing is said)", r.Kind, cmp.Or(r.Worker, "the manager")))
+		}
 		switch {
 		case err != nil && !bad:
 			bad = true

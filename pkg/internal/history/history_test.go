@@ -289,6 +289,47 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// A record that is longer than what is read of a line comes back all the same,
+// with its texts cut, and that is said once.
+func TestLongRecords(t *testing.T) {
+	long := record(0)
+	long.Message = strings.Repeat("\x01", maxLine) // six bytes each in JSON
+	long.PostMortem = &event.PostMortem{Peak: 7}
+	for i := range 10_000 {
+		long.PostMortem.Procs = append(long.PostMortem.Procs, event.PostMortemProc{PID: i, Command: strings.Repeat("ü", 2000)})
+	}
+	dir := t.TempDir()
+	var told problems
+	h := reopen(t, dir, &told)
+	h.Add(long)
+	h.Add(long)
+	h.Add(record(1))
+	h.Close()
+	if said := told.all(); len(said) != 1 || said[0] != "a record is too long for the history, and so its texts are cut there: gone, of w0 (of further ones nothing is said)" {
+		t.Errorf("told %q", said)
+	}
+	if len(long.PostMortem.Procs) != 10_000 {
+		t.Error("what others read was cut, too")
+	}
+	var after problems
+	h = reopen(t, dir, &after)
+	defer h.Close()
+	got := h.Recent(0)
+	if len(got) != 3 || len(after.all()) != 0 {
+		t.Fatalf("%d records came back, told %q", len(got), after.all())
+	}
+	r := got[0]
+	if r.Worker != "w0" || r.Reason != event.Crashed || r.Memory != 1<<40 || r.PostMortem.Peak != 7 {
+		t.Errorf("figures are lost: %.500v", r)
+	}
+	if p := r.PostMortem.Procs; !strings.HasSuffix(r.Message, "\x01…") || len(p) == 0 || p[0].PID != 0 || !strings.HasSuffix(p[0].Command, "ü…") {
+		t.Errorf("texts: %.500v", r)
+	}
+	if d := cmp.Diff(record(1), got[2]); d != "" {
+		t.Errorf("the one behind it (-want +got):\n%s", d)
+	}
+}
+
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {

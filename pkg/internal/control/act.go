@@ -2,7 +2,9 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/workersd/workersd/pkg/client"
@@ -17,9 +19,13 @@ func verb(v supervisor.Verb) func(*Server, http.ResponseWriter, *http.Request) e
 		if err != nil {
 			return err
 		}
-		picked, err := pick(snap.Workers, req.URL.Query()["worker"], false)
+		patterns := req.URL.Query()["worker"]
+		picked, err := pick(snap.Workers, patterns, false)
 		if err != nil {
 			return err
+		}
+		if v == supervisor.Restart && !snap.Stopping && !slices.ContainsFunc(picked, mayRestart) {
+			return allStopped(picked, patterns)
 		}
 		before := make(map[string]uint64, len(picked))
 		names := make([]string, len(picked))
@@ -38,12 +44,36 @@ func verb(v supervisor.Verb) func(*Server, http.ResponseWriter, *http.Request) e
 	}
 }
 
+// mayRestart reports whether a restart does something, or is refused by the
+// supervisor for a better reason than that nothing is there.
+func mayRestart(w supervisor.Status) bool { return w.Wanted == lifecycle.WantedUp || w.Removed }
+
+// allStopped refuses a restart that would do nothing.
+func allStopped(picked []supervisor.Status, patterns []string) error {
+	text := fmt.Sprintf("%d workers were named, and all are stopped", len(picked))
+	if len(picked) == 1 {
+		text = fmt.Sprintf("worker %q is stopped", picked[0].Spec.Name)
+	}
+	names := "NAME…"
+	if len(patterns) == 1 {
+		names = "'" + patterns[0] + "'" // as a shell must be given it
+	}
+	return &client.Error{Status: http.StatusConflict, Text: text + " (workersctl start " + names + ")"}
+}
+
+// errEnding is the answer to who waits for a process that will not come.
+var errEnding = &client.Error{Status: http.StatusConflict, Text: "the manager is ending"}
+
 // wait looks until all is as it was asked for, or has failed.
 func (s *Server) wait(ctx context.Context, v supervisor.Verb, before map[string]uint64, wait bool) ([]client.Worker, error) {
+	starts := v == supervisor.Start || v == supervisor.Restart
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		snap, err := s.o.Supervisor.Snapshot(ctx)
 		if err != nil {
 			return nil, err
+		}
+		if snap.Stopping && starts {
+			return nil, errEnding
 		}
 		var out []client.Worker
 		done := true
@@ -65,6 +95,9 @@ func (s *Server) wait(ctx context.Context, v supervisor.Verb, before map[string]
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-s.ctx.Done():
+			if starts {
+				return nil, errEnding
+			}
 			return out, nil
 		}
 	}

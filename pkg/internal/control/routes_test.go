@@ -78,6 +78,11 @@ func TestNoSecretIsTold(t *testing.T) {
 	r.next.Store(&l)
 	for _, rt := range routes {
 		method, path, _ := strings.Cut(rt.pattern, " ")
+		if path == "/v1/restart" { // what is stopped would refuse it
+			if _, err := r.c.Act(t.Context(), "start", true, "*"); err != nil {
+				t.Fatal(err)
+			}
+		}
 		code, body := r.get(method, path+"?worker="+url.QueryEscape("queue@10.0.0.1,mail"))
 		if code != 200 {
 			t.Errorf("%s: %d %s", rt.pattern, code, body)
@@ -262,6 +267,49 @@ func TestVerbsThatFail(t *testing.T) {
 	r.sup.Shutdown()
 	if got := refusal(second(r.c.Act(t.Context(), "start", true, "slow"))); !strings.HasPrefix(got, "the manager is ending") && !strings.HasPrefix(got, "the manager has ended") {
 		t.Error(got)
+	}
+}
+
+// A restart of what is stopped does nothing, and must not look done; a pattern
+// restarts those of it that are up.
+func TestRestartOfStopped(t *testing.T) {
+	r := start(t, queues(), behave(hosttest.Behaviour{}))
+	r.up(4)
+	act := func(verb string, patterns ...string) ([]client.Worker, error) {
+		return r.c.Act(t.Context(), verb, true, patterns...)
+	}
+	if _, err := act("stop", "queue@*", "report#1"); err != nil {
+		t.Fatal(err)
+	}
+	for pattern, want := range map[string]string{
+		"report#1": `worker "report#1" is stopped (workersctl start 'report#1')`,
+		"queue@*":  `2 workers were named, and all are stopped (workersctl start 'queue@*')`,
+	} {
+		var e *client.Error
+		if _, err := act("restart", pattern); !errors.As(err, &e) || e.Status != http.StatusConflict || e.Text != want {
+			t.Errorf("restart %s: %v, want %s", pattern, err, want)
+		}
+	}
+	before := r.state("report#2")
+	ws, err := act("restart", "report#*")
+	if err != nil || len(ws) != 2 || ws[0].State != "down" || ws[1].State != "up" || ws[1].Generation <= before.Generation {
+		t.Errorf("one of two is up: %+v, %v", ws, err)
+	}
+}
+
+// Who waits for a start is told when there will be none.
+func TestEndWhileWaiting(t *testing.T) {
+	deaf := func(name string) spec.Worker {
+		return worker(name, name, func(w *spec.Worker) { w.StopTimeout = time.Hour })
+	}
+	r := start(t, list(deaf("a"), deaf("b")), behave(hosttest.Behaviour{Deaf: true}))
+	r.up(2)
+	got := make(chan string)
+	go func() { got <- refusal(second(r.c.Act(t.Context(), "restart", true, "a"))) }()
+	r.until("it is being stopped", func() bool { return r.state("a").State == "stopping" })
+	r.sup.Shutdown()
+	if text := <-got; text != "the manager is ending / " {
+		t.Error(text)
 	}
 }
 

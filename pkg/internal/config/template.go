@@ -38,6 +38,9 @@ func parseTemplate(s string) (template, error) {
 		if !ok {
 			return nil, fmt.Errorf("${ has no } behind it (write $${ for a literal ${)")
 		}
+		if name == "" {
+			return nil, fmt.Errorf("${} names no parameter (write $${} for the text itself)")
+		}
 		t = append(t, piece{param: name})
 		s = rest
 	}

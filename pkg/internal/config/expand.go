@@ -18,6 +18,10 @@ type axis struct {
 	values []string
 }
 
+// mostRows bounds what is made of a matrix before exclude is applied to it,
+// unless a list may have more workers than that.
+const mostRows = 100_000
+
 // rows are the parameters of an entry's workers: every combination of the
 // matrix, for each row of params, less what exclude names. They are not made
 // where the list has more workers than it may have.
@@ -30,7 +34,7 @@ func (b *builder) rows(d *draft) (rows [][]spec.Param, ok bool) {
 		known = parameters(params, matrix)
 	}
 	exclude := b.exclude(d, known)
-	replicas := b.replicas(d)
+	replicas := max(1, b.replicas(d))
 	if len(b.errs) > before {
 		return nil, false
 	}
@@ -38,15 +42,41 @@ func (b *builder) rows(d *draft) (rows [][]spec.Param, ok bool) {
 	for _, a := range matrix {
 		count = times(count, len(a.values))
 	}
-	count = times(count, max(1, replicas))
-	if b.total = plus(b.total, count); b.total > b.list.Manager.MaxWorkers {
-		if !b.counted {
-			b.counted = true
-			b.fail(d.pos, "worker %q: with this entry the list expands to %d workers, and %d are allowed (raise max_workers in [manager])", d.name, b.total, b.list.Manager.MaxWorkers)
+	if len(exclude) == 0 {
+		if !b.count(d, times(count, replicas)) {
+			return nil, false
 		}
+		return combine(params, matrix), true
+	}
+	if most := max(mostRows, b.list.Manager.MaxWorkers); count > most {
+		b.fail(d.pos, "worker %q: its matrix has %d combinations before exclude, and %d are allowed (write those that stay as rows of params, or raise max_workers in [manager])", d.name, count, most)
 		return nil, false
 	}
-	rows = [][]spec.Param{nil}
+	rows = b.without(d, combine(params, matrix), exclude)
+	if len(rows) == 0 {
+		b.problem(d, "exclude", "leaves no worker (expected a row that stays, or enabled = false)")
+		return nil, false
+	}
+	return rows, b.count(d, times(len(rows), replicas))
+}
+
+// count adds the workers of an entry to those of the list, and reports whether
+// the list may have so many. That it may not is said once.
+func (b *builder) count(d *draft, workers int) bool {
+	if b.total = plus(b.total, workers); b.total <= b.list.Manager.MaxWorkers {
+		return true
+	}
+	if !b.counted {
+		b.counted = true
+		b.fail(d.pos, "worker %q: with this entry the list expands to %d workers, and %d are allowed (raise max_workers in [manager])", d.name, b.total, b.list.Manager.MaxWorkers)
+	}
+	return false
+}
+
+// combine makes every combination of a matrix for each row of params; without
+// both it is one row without parameters.
+func combine(params [][]spec.Param, matrix []axis) [][]spec.Param {
+	rows := [][]spec.Param{nil}
 	if len(params) > 0 {
 		rows = params
 	}
@@ -59,6 +89,11 @@ func (b *builder) rows(d *draft) (rows [][]spec.Param, ok bool) {
 		}
 		rows = next
 	}
+	return rows
+}
+
+// without takes out the rows that exclude names.
+func (b *builder) without(d *draft, rows [][]spec.Param, exclude []row) [][]spec.Param {
 	used := make([]bool, len(exclude))
 	rows = slices.DeleteFunc(rows, func(r []spec.Param) (out bool) {
 		for i, x := range exclude {
@@ -73,11 +108,7 @@ func (b *builder) rows(d *draft) (rows [][]spec.Param, ok bool) {
 			b.fail(x.pos, "worker %q: exclude: this row fits no worker (expected values of one, or no such row)", d.name)
 		}
 	}
-	if len(rows) == 0 {
-		b.problem(d, "exclude", "leaves no worker (expected a row that stays, or enabled = false)")
-		return nil, false
-	}
-	return rows, true
+	return rows
 }
 
 // fits reports whether a row has every parameter of x.

@@ -14,8 +14,10 @@ import (
 	"time"
 
 	"github.com/workersd/workersd/pkg/client"
+	"github.com/workersd/workersd/pkg/internal/config"
 	"github.com/workersd/workersd/pkg/internal/control"
 	"github.com/workersd/workersd/pkg/internal/history"
+	"github.com/workersd/workersd/pkg/internal/host/procmem"
 	"github.com/workersd/workersd/pkg/internal/hosttest"
 	"github.com/workersd/workersd/pkg/internal/supervisor"
 	"github.com/workersd/workersd/pkg/spec"
@@ -168,6 +170,9 @@ func (l *lines) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// memoryOfManager is none that a machine has on which this is tested.
+const memoryOfManager = 3 * spec.GiB
+
 // manager is a real one, on a machine in memory.
 type manager struct{ socket, list string }
 
@@ -188,7 +193,7 @@ func manage(t *testing.T, text string) *manager {
 	sup := supervisor.New(supervisor.Options{Host: h, List: l, Record: hist.Add})
 	ended := make(chan error, 1)
 	go func() { ended <- sup.Run() }()
-	s := control.New(control.Options{Supervisor: sup, History: hist})
+	s := control.New(control.Options{Supervisor: sup, History: hist, MemoryTotal: func() spec.Bytes { return memoryOfManager }})
 	lis, err := control.Listen(m.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +216,7 @@ func load(t *testing.T, path, text string) spec.List {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := loadList(path)
+	l, err := loadList(path, config.Options{MemoryTotal: memoryOfManager})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,6 +267,40 @@ exit 0
 `
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// Percentages are of the manager's memory: its unit may have a limit that the
+// terminal of a client has not.
+func TestPlanFilePercentages(t *testing.T) {
+	const text = "[worker.q]\ncommand = [\"run\"]\nsoft_memory_limit = \"10%\"\nhard_memory_limit = \"400M\"\n"
+	m := manage(t, text)
+	if got := ctl(t, m.socket, "plan", m.list); got != "0 added, 0 removed, 0 restarted, 0 changed in place, 1 unchanged\nexit 0\n" {
+		t.Error(got)
+	}
+	if err := os.WriteFile(m.list, []byte(strings.Replace(text, "10%", "90%", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := ctl(t, m.socket, "plan", m.list); got != "stderr: DIR/list.toml:3:21: worker \"q\": soft_memory_limit: 2.6G is not below hard_memory_limit 400M "+
+		"(expected less: the running execution needs room to finish)\nstderr: workersctl: 1 error\nexit 1\n" {
+		t.Error(got)
+	}
+}
+
+// check needs no manager, and says what it took percentages of.
+func TestCheckPercentages(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "list.toml")
+	for limit, want := range map[string]string{
+		"50%": fmt.Sprintf(": no errors\npercentages are of %v: this machine's memory, or the least limit above this process (the service's may be less)\nexit 0\n", procmem.Total()),
+		"1M":  ": no errors\nexit 0\n",
+	} {
+		text := "[worker.q]\ncommand = [\"run\"]\nsoft_memory_limit = \"" + limit + "\"\nhard_memory_limit = \"none\"\n"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := ctl(t, "", "check", path); !strings.HasSuffix(got, want) {
+			t.Errorf("%s: %s", limit, got)
+		}
 	}
 }
 

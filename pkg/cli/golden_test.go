@@ -175,7 +175,7 @@ enabled = false
 	write("good.toml.d/more.toml", "[worker.more]\ncommand = [\"more\"]\n")
 	bad := write("bad.toml", "[worker.q]\ncomand = [\"true\"]\nsoft_memory_limit = \"300M\"\nhard_memory_limit = \"200M\"\n")
 	one := write("one.toml", "[worker.q]\ncommand = [\"true\"]\nx = 1\n")
-	for _, args := range [][]string{{"check", good}, {"check", "--json", good}, {"check", bad}, {"check", one}, {"check", dir + "/none.toml"}, {"plan", bad}} {
+	for _, args := range [][]string{{"check", good}, {"check", "--json", good}, {"check", bad}, {"check", one}, {"check", dir + "/none.toml"}} {
 		out := ctl(t, "", args...)
 		if strings.Contains(out, "hunter2") {
 			t.Errorf("%v tells the secret", args)

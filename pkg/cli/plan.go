@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,13 +42,15 @@ func (a *app) plan() *cobra.Command {
 // planFile compares a file, which the server never sees, with the list in
 // force, whose values the client never sees.
 func (a *app) planFile(ctx context.Context, file string) (client.Plan, error) {
-	l, err := loadList(file)
-	if err != nil {
-		return client.Plan{}, a.listErrors(err)
-	}
 	old, err := a.client().Digests(ctx)
 	if err != nil {
 		return client.Plan{}, err
+	}
+	// A manager that does not tell its memory is of another version.
+	total := cmp.Or(spec.Bytes(old.MemoryTotal), procmem.Total())
+	l, err := loadList(file, config.Options{MemoryTotal: total})
+	if err != nil {
+		return client.Plan{}, a.listErrors(err)
 	}
 	new := control.DigestsOf(l, old.Key)
 	var p plan.Plan
@@ -93,8 +96,9 @@ func (a *app) planFile(ctx context.Context, file string) (client.Plan, error) {
 }
 
 // loadList reads any list: who may write it matters to who acts on it.
-func loadList(file string) (spec.List, error) {
-	return config.Load(file, config.Options{MemoryTotal: procmem.Total(), AnyOwner: true})
+func loadList(file string, o config.Options) (spec.List, error) {
+	o.AnyOwner = true
+	return config.Load(file, o)
 }
 
 // listErrors prints the errors of a list, a line each.
@@ -125,7 +129,9 @@ func (a *app) check() *cobra.Command {
 	return &cobra.Command{
 		Use: "check FILE", Short: "the expanded list, or its errors; needs no manager", Args: cobra.ExactArgs(1), ValidArgsFunction: lists,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := loadList(args[0])
+			percent := false
+			total := procmem.Total()
+			l, err := loadList(args[0], config.Options{MemoryTotal: total, Percentage: func() { percent = true }})
 			if err != nil {
 				return a.listErrors(err)
 			}
@@ -142,6 +148,9 @@ func (a *app) check() *cobra.Command {
 			return a.print(out, func() {
 				t.write(a.out, false)
 				fmt.Fprintf(a.out, "\n%s in %s: no errors\n", count(len(l.Workers), "worker"), strings.Join(l.Files, ", "))
+				if percent {
+					fmt.Fprintf(a.out, "percentages are of %v: this machine's memory, or the least limit above this process (the service's may be less)\n", total)
+				}
 			})
 		},
 	}

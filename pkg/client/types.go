@@ -106,6 +106,9 @@ type Plan struct {
 // Digests are the list in force without its values: what they are is told by
 // keyed hashes, so that a client can compare a list of its own.
 type Digests struct {
+	// MemoryTotal is what percentages are of, where the manager is.
+	MemoryTotal int64 `json:"memory_total_bytes"`
+
 	Key     []byte                       `json:"key"`
 	Manager map[string]string            `json:"manager"`
 	Workers map[string]map[string]string `json:"workers"`

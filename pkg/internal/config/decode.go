@@ -223,6 +223,9 @@ func (o Options) setBytes(field *spec.Bytes, v *value, what string) string {
 				return fmt.Sprintf("%s is a percentage, of nothing (expected %s)", quote(v.text), what)
 			}
 			unit = float64(o.MemoryTotal) / 100
+			if o.Percentage != nil {
+				o.Percentage()
+			}
 		}
 		if unit != 1 {
 			num = num[:len(num)-1]

@@ -23,6 +23,8 @@ type Options struct {
 	// MemoryTotal is what percentages are of: the least of the machine's memory
 	// and every limit above us. 0: unknown, percentages are errors.
 	MemoryTotal spec.Bytes
+	// Percentage is called for each percentage of it; nil: nobody asks.
+	Percentage func()
 	// Owners may write the list besides root and the process's user.
 	Owners []int
 	// AnyOwner leaves the check out: for a reader that acts on nothing.

@@ -26,7 +26,9 @@ func (s *Server) list(w http.ResponseWriter, req *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answer(w, DigestsOf(l, s.key))
+	d := DigestsOf(l, s.key)
+	d.MemoryTotal = int64(s.o.MemoryTotal())
+	return answer(w, d)
 }
 
 // DigestsOf tells a list by keyed hashes of its values: two lists can be

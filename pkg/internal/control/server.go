@@ -16,6 +16,7 @@ import (
 	"github.com/workersd/workersd/pkg/client"
 	"github.com/workersd/workersd/pkg/internal/event"
 	"github.com/workersd/workersd/pkg/internal/history"
+	"github.com/workersd/workersd/pkg/internal/host/procmem"
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
 	"github.com/workersd/workersd/pkg/internal/plan"
 	"github.com/workersd/workersd/pkg/internal/supervisor"
@@ -51,6 +52,9 @@ type Options struct {
 	// IsWorker reports whether a process belongs to a worker: it may look and
 	// not act, whoever it runs as.
 	IsWorker func(pid int) bool
+	// MemoryTotal is what percentages of a list are of; nil: the least of the
+	// machine's memory and the limits above us.
+	MemoryTotal func() spec.Bytes
 	// LogTarget says where a worker's output goes.
 	LogTarget func(*spec.Worker) string
 }
@@ -81,6 +85,9 @@ var writeTimeout = time.Minute
 
 // New makes a server.
 func New(o Options) *Server {
+	if o.MemoryTotal == nil {
+		o.MemoryTotal = procmem.Total
+	}
 	s := &Server{o: o, key: newKey(), maxConns: maxConns, group: Group}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.http = &http.Server{

@@ -33,6 +33,9 @@ func (w *Worker) Validate() []Problem {
 		}
 	}
 	ps.command(w.Command)
+	ps.environment(w.Environment)
+	ps.paths(w)
+	ps.ids(w)
 	ps.memory(w)
 	if w.RestartDelay > w.RestartDelayMax {
 		ps.add("restart_delay", "restart_delay_max", "%v is above restart_delay_max %v (expected at most as much)", w.RestartDelay, w.RestartDelayMax)
@@ -40,12 +43,7 @@ func (w *Worker) Validate() []Problem {
 	if w.Type == Task {
 		ps.task(w)
 	}
-	if s := syscall.Signal(w.StopSignal); s == syscall.SIGKILL || s == syscall.SIGSTOP || s == 0 {
-		ps.add("stop_signal", "", "%v gives a process no chance to finish (expected a signal such as SIGTERM; for no grace, stop_timeout = \"0s\")", w.StopSignal)
-	}
-	if syscall.Signal(w.TimeoutSignal) == syscall.SIGSTOP {
-		ps.add("timeout_signal", "", "SIGSTOP ends nothing (expected a signal such as SIGABRT)")
-	}
+	ps.signals(w)
 	if w.LogMaxSize.Set() && w.LogMaxSize < 4*KiB {
 		ps.add("log_max_size", "", "%v is too small (expected at least 4K, or \"none\")", w.LogMaxSize)
 	}
@@ -58,6 +56,8 @@ func (ps *problems) inRange(k *Key, v any) {
 	case *string:
 		if k.Kind == KindEnum && !slices.Contains(k.Words, *v) {
 			ps.add(k.Name, "", "%q is not known (expected \"%s\")", *v, strings.Join(k.Words, `" or "`))
+		} else if text := LineProblem(*v); text != "" {
+			ps.add(k.Name, "", "%s", text)
 		}
 	case *int:
 		if k.Kind == KindInt && (*v < k.Min || k.Max != 0 && *v > k.Max) {
@@ -88,6 +88,24 @@ func (ps *problems) command(args []string) {
 	}
 	if slices.ContainsFunc(args, func(arg string) bool { return strings.IndexByte(arg, 0) >= 0 }) {
 		ps.add("command", "", "has a NUL byte, which no program can be given")
+	}
+}
+
+// lastSignal is the highest there is, SIGRTMAX (signal(7)).
+const lastSignal = 64
+
+func (ps *problems) signals(w *Worker) {
+	switch s := w.StopSignal; {
+	case s < 0 || s > lastSignal:
+		ps.add("stop_signal", "", "%d is no signal (expected a signal such as SIGTERM)", int(s))
+	case s == SIGKILL || s == Signal(syscall.SIGSTOP) || s == 0:
+		ps.add("stop_signal", "", "%v gives a process no chance to finish (expected a signal such as SIGTERM; for no grace, stop_timeout = \"0s\")", s)
+	}
+	switch s := w.TimeoutSignal; {
+	case s < 0 || s > lastSignal:
+		ps.add("timeout_signal", "", "%d is no signal (expected a signal such as SIGABRT)", int(s))
+	case s == Signal(syscall.SIGSTOP):
+		ps.add("timeout_signal", "", "SIGSTOP ends nothing (expected a signal such as SIGABRT)")
 	}
 }
 

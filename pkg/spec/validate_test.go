@@ -60,6 +60,28 @@ func TestValidate(t *testing.T) {
 		{"stop_signal", func(w *Worker) { w.StopSignal = 0 }},
 		{"timeout_signal", func(w *Worker) { w.TimeoutSignal = Signal(syscall.SIGSTOP) }},
 		{"", func(w *Worker) { w.TimeoutSignal = Signal(syscall.SIGKILL) }},
+		{"stop_signal", func(w *Worker) { w.StopSignal = 65 }},
+		{"stop_signal", func(w *Worker) { w.StopSignal = -1 }},
+		{"timeout_signal", func(w *Worker) { w.TimeoutSignal = 65 }},
+		{"timeout_signal", func(w *Worker) { w.TimeoutSignal = -1 }},
+		{"", func(w *Worker) { w.TimeoutSignal = 64 }},
+		{"log", func(w *Worker) { w.Log = "x.log" }},
+		{"log", func(w *Worker) { w.Log = "/x\n.log" }},
+		{"", func(w *Worker) { w.Log = "/x.log" }},
+		{"", func(w *Worker) { w.Log = LogJournal }},
+		{"directory", func(w *Worker) { w.Directory = "x" }},
+		{"directory", func(w *Worker) { w.Directory = "/x\x00" }},
+		{"environment_file", func(w *Worker) { w.EnvironmentFile = "x" }},
+		{"environment_file", func(w *Worker) { w.EnvironmentFile = "-x" }},
+		{"", func(w *Worker) { w.EnvironmentFile = "-/x" }},
+		{"environment", func(w *Worker) { w.Environment = []EnvVar{{"A=B", ""}} }},
+		{"environment", func(w *Worker) { w.Environment = []EnvVar{{"", "x"}} }},
+		{"environment", func(w *Worker) { w.Environment = []EnvVar{{"A", "x\x00"}} }},
+		{"environment environment", func(w *Worker) { w.Environment = []EnvVar{{"1A", "x"}, {"_B2", "ü\n"}, {"C D", ""}} }},
+		{"user", func(w *Worker) { w.User = "4294967295" }},
+		{"user group", func(w *Worker) { w.User, w.Group = "4294967296", "99999999999999999999999" }},
+		{"", func(w *Worker) { w.User, w.Group = "4294967294", "www-data" }},
+		{"group", func(w *Worker) { w.Group = "a\nb" }},
 		{"log_max_size", func(w *Worker) { w.LogMaxSize = 1 }},
 		{"", func(w *Worker) { w.LogMaxSize = None }},
 		{"max_requests ready overlap", func(w *Worker) {
@@ -79,5 +101,15 @@ func TestValidate(t *testing.T) {
 		if got := strings.Join(keys, " "); got != c.want {
 			t.Errorf("got %q, want %q: %v", got, c.want, w.Validate())
 		}
+	}
+}
+
+// What is told of a variable is its name: the value is secret.
+func TestValidateTellsNoSecret(t *testing.T) {
+	w := Default("q")
+	w.Command, w.Environment = []string{"run"}, []EnvVar{{"A B", "hunter2"}, {"C", "hunter2\x00"}}
+	const want = `[environment: "A B" is no name of a variable (expected letters, digits and _) environment: C has a NUL byte in it, which no program can be given]`
+	if got := fmt.Sprint(w.Validate()); got != want {
+		t.Errorf("got %s\nwant %s", got, want)
 	}
 }

@@ -4,18 +4,14 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 
 	"github.com/workersd/workersd/pkg/spec"
 )
-
-var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // fault is something wrong with a value, or with a part of it.
 type fault struct {
@@ -77,8 +73,8 @@ func setString(field *string, v *value) string {
 	if v.kind != unstable.String {
 		return expected(v, "a text")
 	}
-	if strings.ContainsFunc(v.text, unicode.IsControl) {
-		return "has a control character in it, such as a new line (expected one line of text)"
+	if text := spec.LineProblem(v.text); text != "" {
+		return text
 	}
 	*field = v.text
 	return ""
@@ -98,7 +94,7 @@ func setSignal(field *spec.Signal, v *value) string {
 	}
 	sig, err := spec.ParseSignal(v.text)
 	if err != nil {
-		return quote(v.text) + ` is no signal (expected a name such as "SIGTERM")`
+		return spec.Quote(v.text) + ` is no signal (expected a name such as "SIGTERM")`
 	}
 	*field = sig
 	return ""
@@ -132,17 +128,18 @@ func setEnv(field *[]spec.EnvVar, v *value) (fs []fault) {
 	}
 	var out []spec.EnvVar
 	for _, m := range v.members {
+		e := spec.EnvVar{Name: m.name, Value: m.val.text}
 		switch {
-		case !envName.MatchString(m.name):
-			fs = append(fs, fault{m.pos, quote(m.name) + " is no name of a variable (expected letters, digits and _)"})
+		case e.NameProblem() != "":
+			fs = append(fs, fault{m.pos, e.NameProblem()})
 		case ours(m.name):
 			fs = append(fs, fault{m.pos, m.name + " is set by workersd itself (remove it)"})
 		case m.val.kind != unstable.String:
 			fs = append(fs, fault{m.val.pos, m.name + " " + expected(m.val, "a text")})
-		case strings.ContainsRune(m.val.text, 0):
-			fs = append(fs, fault{m.val.pos, m.name + " has a NUL byte in it, which no program can be given"})
+		case e.ValueProblem() != "":
+			fs = append(fs, fault{m.val.pos, e.ValueProblem()})
 		default:
-			out = append(out, spec.EnvVar{Name: m.name, Value: m.val.text})
+			out = append(out, e)
 		}
 	}
 	*field = out
@@ -178,10 +175,10 @@ func setDuration(field *time.Duration, v *value, k *spec.Key) string {
 	}
 	d, err := time.ParseDuration(v.text)
 	if err != nil || d < 0 {
-		return fmt.Sprintf("%s is no duration (expected %s)", quote(v.text), what)
+		return fmt.Sprintf("%s is no duration (expected %s)", spec.Quote(v.text), what)
 	}
 	if d > spec.MaxDuration {
-		return fmt.Sprintf("%s is too long (expected at most %q)", quote(v.text), "87600h")
+		return fmt.Sprintf("%s is too long (expected at most %q)", spec.Quote(v.text), "87600h")
 	}
 	if d == 0 && k.Min > 0 {
 		return "is zero (expected " + what + ")"
@@ -220,7 +217,7 @@ func (o Options) setBytes(field *spec.Bytes, v *value, what string) string {
 			if o.MemoryTotal <= 0 && strings.Contains(what, "%") {
 				return "a percentage cannot be used: the machine's memory is not known"
 			} else if o.MemoryTotal <= 0 {
-				return fmt.Sprintf("%s is a percentage, of nothing (expected %s)", quote(v.text), what)
+				return fmt.Sprintf("%s is a percentage, of nothing (expected %s)", spec.Quote(v.text), what)
 			}
 			unit = float64(o.MemoryTotal) / 100
 			if o.Percentage != nil {
@@ -233,7 +230,7 @@ func (o Options) setBytes(field *spec.Bytes, v *value, what string) string {
 	}
 	f, err := strconv.ParseFloat(num, 64)
 	if err != nil || f < 0 || math.IsNaN(f) || f*unit > 1<<62 || !decimal(num) {
-		return fmt.Sprintf("%s is no size (expected %s)", quote(v.text), what)
+		return fmt.Sprintf("%s is no size (expected %s)", spec.Quote(v.text), what)
 	}
 	*field = spec.Bytes(f * unit)
 	return ""
@@ -264,7 +261,7 @@ func setEnum(field *string, v *value, words []string) string {
 			return ""
 		}
 	}
-	return fmt.Sprintf("%s is not known (expected %s)", quote(v.text), what)
+	return fmt.Sprintf("%s is not known (expected %s)", spec.Quote(v.text), what)
 }
 
 func setShare(field *spec.Share, v *value) string {
@@ -280,7 +277,7 @@ func setShare(field *spec.Share, v *value) string {
 		num, ok := strings.CutSuffix(v.text, "%")
 		n, err := strconv.Atoi(num)
 		if !ok || err != nil || n < 1 || n > 100 {
-			return fmt.Sprintf("%s is no share (expected %s)", quote(v.text), what)
+			return fmt.Sprintf("%s is no share (expected %s)", spec.Quote(v.text), what)
 		}
 		*field = spec.Share{N: n, Percent: true}
 		return ""
@@ -302,7 +299,7 @@ func setCPU(field *float64, v *value) string {
 		num, ok := strings.CutSuffix(v.text, "%")
 		p, err := strconv.ParseFloat(num, 64)
 		if !ok || err != nil || !decimal(num) {
-			return fmt.Sprintf("%s is no share of a CPU (expected %s)", quote(v.text), what)
+			return fmt.Sprintf("%s is no share of a CPU (expected %s)", spec.Quote(v.text), what)
 		}
 		f = p / 100
 	default:
@@ -322,7 +319,7 @@ func setUmask(field *int, v *value) string {
 	}
 	n, err := strconv.ParseUint(v.text, 8, 32)
 	if err != nil || n > 0o777 {
-		return fmt.Sprintf("%s is no mask (expected %s)", quote(v.text), what)
+		return fmt.Sprintf("%s is no mask (expected %s)", spec.Quote(v.text), what)
 	}
 	*field = int(n)
 	return ""

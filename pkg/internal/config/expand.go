@@ -177,7 +177,7 @@ func (b *builder) matrix(d *draft) (axes []axis) {
 			case !ok:
 				b.fail(it.pos, "worker %q: matrix.%s: a value %s", d.name, a.name, expected(it, isScalar))
 			case seen[s]:
-				b.fail(it.pos, "worker %q: matrix.%s: %s stands twice (remove one)", d.name, a.name, quote(s))
+				b.fail(it.pos, "worker %q: matrix.%s: %s stands twice (remove one)", d.name, a.name, spec.Quote(s))
 			default:
 				seen[s] = true
 				ax.values = append(ax.values, s)
@@ -192,7 +192,7 @@ func (b *builder) matrix(d *draft) (axes []axis) {
 func (b *builder) param(d *draft, m *member, key string) bool {
 	switch {
 	case !paramName.MatchString(m.name):
-		b.fail(m.pos, "worker %q: %s: a parameter cannot be called %s (expected a to z, 0 to 9 and _, beginning with a letter)", d.name, key, quote(m.name))
+		b.fail(m.pos, "worker %q: %s: a parameter cannot be called %s (expected a to z, 0 to 9 and _, beginning with a letter)", d.name, key, spec.Quote(m.name))
 		return false
 	case m.name == "worker" || m.name == "replica":
 		b.fail(m.pos, "worker %q: %s: parameter %q is set by workersd itself (choose another name)", d.name, key, m.name)

@@ -18,10 +18,10 @@ func (b *builder) nameIt(d *draft, w *spec.Worker, t *templates) bool {
 	}
 	switch was, taken := b.named[w.Name]; {
 	case len(w.Name) > spec.MaxName:
-		b.fail(at, `worker %q: the name of its worker %s has %d bytes, and %d are allowed (expected a shorter one, made by name = "…", e.g. name = "%s@${%s}")`, w.Entry, quote(w.Name), len(w.Name), spec.MaxName, w.Entry, firstParam(w))
+		b.fail(at, `worker %q: the name of its worker %s has %d bytes, and %d are allowed (expected a shorter one, made by name = "…", e.g. name = "%s@${%s}")`, w.Entry, spec.Quote(w.Name), len(w.Name), spec.MaxName, w.Entry, firstParam(w))
 		return false
 	case !spec.ValidName(w.Name):
-		b.fail(at, "worker %q: name: %s cannot be a name (expected letters, digits and _ . : + - @ , # %%, or spaces inside, beginning with a letter or digit)", w.Entry, quote(w.Name))
+		b.fail(at, "worker %q: name: %s cannot be a name (expected letters, digits and _ . : + - @ , # %%, or spaces inside, beginning with a letter or digit)", w.Entry, spec.Quote(w.Name))
 		return false
 	case taken:
 		b.fail(at, "worker %q: name: %q is the name of a worker from %s:%d already (expected every parameter in the name, and nothing twice)", w.Entry, w.Name, was.file, was.line)

@@ -182,7 +182,7 @@ func (b *builder) tables(root *value, seen map[string]pos) {
 				m.val = newTable(m.pos)
 			}
 		default:
-			b.fail(m.pos, "unknown table or key %s%s", quote(m.name), b.suggest(m.name, []string{"manager", "defaults", "worker"}))
+			b.fail(m.pos, "unknown table or key %s%s", spec.Quote(m.name), b.suggest(m.name, []string{"manager", "defaults", "worker"}))
 		}
 	}
 }
@@ -190,7 +190,7 @@ func (b *builder) tables(root *value, seen map[string]pos) {
 func (b *builder) managerKey(m *member) {
 	k := find(spec.ManagerKeys, m.name)
 	if k == nil {
-		b.fail(m.pos, "[manager] unknown key %s%s", quote(m.name), b.suggest(m.name, names(spec.ManagerKeys)))
+		b.fail(m.pos, "[manager] unknown key %s%s", spec.Quote(m.name), b.suggest(m.name, names(spec.ManagerKeys)))
 		return
 	}
 	for _, f := range b.o.set(k, k.Manager(&b.list.Manager), m.val) {
@@ -202,7 +202,7 @@ func (b *builder) defaultsKey(m *member) {
 	k := find(spec.Keys, m.name)
 	switch {
 	case k == nil:
-		b.fail(m.pos, "[defaults] unknown key %s%s", quote(m.name), b.suggest(m.name, names(spec.Keys)))
+		b.fail(m.pos, "[defaults] unknown key %s%s", spec.Quote(m.name), b.suggest(m.name, names(spec.Keys)))
 	case k.NoDef:
 		b.fail(m.pos, "[defaults] %s: belongs to one entry, not to all (move it to [worker.NAME])", m.name)
 	case b.forbidden(m, "[defaults]"):
@@ -227,13 +227,13 @@ func (b *builder) entries(m *member, seen map[string]pos) {
 	for _, e := range m.val.members {
 		switch was, twice := seen[e.name]; {
 		case e.val.kind != unstable.InlineTable:
-			b.fail(e.val.pos, "worker %s: %s", quote(e.name), expected(e.val, "a table, [worker.NAME]"))
+			b.fail(e.val.pos, "worker %s: %s", spec.Quote(e.name), expected(e.val, "a table, [worker.NAME]"))
 			continue
 		case !entryName.MatchString(e.name):
-			b.fail(e.pos, "worker %s: an entry cannot be called so (expected letters, digits and _ . -, beginning with a letter or digit)", quote(e.name))
+			b.fail(e.pos, "worker %s: an entry cannot be called so (expected letters, digits and _ . -, beginning with a letter or digit)", spec.Quote(e.name))
 			continue
 		case len(e.name) > spec.MaxName:
-			b.fail(e.pos, "worker %s: its name has %d bytes, and %d are allowed", quote(e.name), len(e.name), spec.MaxName)
+			b.fail(e.pos, "worker %s: its name has %d bytes, and %d are allowed", spec.Quote(e.name), len(e.name), spec.MaxName)
 			continue
 		case twice:
 			b.fail(e.pos, "worker %q: stands already in %s:%d (an entry stands in one file)", e.name, was.file, was.line)
@@ -261,7 +261,7 @@ func (b *builder) entry(e *member) {
 	for _, m := range e.val.members {
 		k := find(spec.Keys, m.name)
 		if k == nil {
-			b.fail(m.pos, "worker %q: unknown key %s%s", e.name, quote(m.name), b.suggest(m.name, names(spec.Keys)))
+			b.fail(m.pos, "worker %q: unknown key %s%s", e.name, spec.Quote(m.name), b.suggest(m.name, names(spec.Keys)))
 			continue
 		}
 		if b.forbidden(m, fmt.Sprintf("worker %q:", e.name)) {
@@ -293,19 +293,6 @@ func (b *builder) entry(e *member) {
 func (b *builder) check(d *draft) {
 	if d.members["interval"] != nil && d.w.Type != spec.Task {
 		b.problem(d, "interval", `only a task has one (expected type = "task" too, or no interval)`)
-	}
-	switch d.w.Log {
-	case spec.LogAuto, spec.LogJournal, spec.LogInherit:
-	default:
-		if !strings.HasPrefix(d.w.Log, "/") {
-			b.problem(d, "log", `%s is no absolute path (expected "journal", "inherit" or a path from /)`, quote(d.w.Log))
-		}
-	}
-	if d.w.Directory != "" && !strings.HasPrefix(d.w.Directory, "/") {
-		b.problem(d, "directory", "%s is no absolute path (expected a path from /)", quote(d.w.Directory))
-	}
-	if f := strings.TrimPrefix(d.w.EnvironmentFile, "-"); f != "" && !strings.HasPrefix(f, "/") {
-		b.problem(d, "environment_file", `%s is no absolute path (expected a path from /, with a "-" before it if the file may be missing)`, quote(f))
 	}
 }
 

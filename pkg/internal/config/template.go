@@ -201,7 +201,7 @@ func logValues(t template, w *spec.Worker) string {
 			continue
 		}
 		if v := paramOf(w, n); strings.Contains(v, "/") || strings.Contains(v, "..") || strings.ContainsFunc(v, unicode.IsControl) {
-			return fmt.Sprintf("parameter %s is %s, and a path may hold no value with / or .. or a control character in it (expected ${worker} instead)", n, quote(v))
+			return fmt.Sprintf("parameter %s is %s, and a path may hold no value with / or .. or a control character in it (expected ${worker} instead)", n, spec.Quote(v))
 		}
 	}
 	return ""

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/workersd/workersd/pkg/spec"
 )
 
 // pos is a place in a file.
@@ -184,22 +186,13 @@ func dotted(ks []*member) string {
 	for i, k := range ks {
 		names[i] = k.name
 		if !bareKey.MatchString(k.name) {
-			names[i] = quote(k.name)
+			names[i] = spec.Quote(k.name)
 		}
 	}
 	return strings.Join(names, ".")
 }
 
 var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-
-// quote is a text of the list as an error shows it: long ones are cut.
-func quote(s string) string {
-	const most = 80
-	if len(s) > most {
-		return strconv.Quote(s[:most]) + "…"
-	}
-	return strconv.Quote(s)
-}
 
 // header makes [a.b.c] the table that the next keys go to.
 func (ps *parser) header(e *unstable.Node) {

@@ -1,13 +1,16 @@
 package control
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/workersd/workersd/pkg/client"
 	"github.com/workersd/workersd/pkg/internal/event"
+	"github.com/workersd/workersd/pkg/internal/supervisor"
 )
 
 // events writes the last n= records that fit (all that are kept unless given),
@@ -23,13 +26,16 @@ func (s *Server) events(w http.ResponseWriter, req *http.Request) error {
 	}
 	patterns := q["worker"]
 	keep := n
-	if len(patterns) > 0 && n > 0 {
+	if len(patterns) > 0 {
 		keep = -1 // the last n that fit are looked for in all
 	}
 	old, sub := s.o.History.Subscribe(keep)
 	defer sub.Cancel()
+	if err := s.known(req.Context(), patterns, old); err != nil {
+		return err
+	}
 	old = fitting(old, patterns)
-	if n > 0 && len(old) > n {
+	if n >= 0 && len(old) > n {
 		old = old[len(old)-n:]
 	}
 	w.Header().Set("Content-Type", "application/jsonl")
@@ -61,6 +67,26 @@ func (s *Server) events(w http.ResponseWriter, req *http.Request) error {
 			return nil
 		case <-s.ctx.Done():
 			return nil
+		}
+	}
+	return nil
+}
+
+// known refuses a pattern that fits no worker and none of the records: of one
+// that has left the list there are records still.
+func (s *Server) known(ctx context.Context, patterns []string, records []client.Record) error {
+	if len(patterns) == 0 {
+		return nil
+	}
+	snap, err := s.o.Supervisor.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range patterns {
+		worker := func(w supervisor.Status) bool { return match(p, w.Spec.Name) }
+		record := func(r client.Record) bool { return r.Worker != "" && match(p, r.Worker) }
+		if !slices.ContainsFunc(snap.Workers, worker) && !slices.ContainsFunc(records, record) {
+			return nothingFits(p, snap.Workers)
 		}
 	}
 	return nil

@@ -146,6 +146,7 @@ func TestNoWorkerFits(t *testing.T) {
 		for what, err := range map[string]error{
 			"status": second(r.c.Status(t.Context(), pattern)), "show": second(r.c.Show(t.Context(), pattern)),
 			"stop": second(r.c.Act(t.Context(), "stop", true, "report#1", pattern)), "why": second(r.c.Why(t.Context(), pattern)),
+			"events": r.c.Events(t.Context(), 0, false, []string{"report#1", pattern}, func(client.Record) error { return nil }),
 		} {
 			if got := refusal(err); got != want {
 				t.Errorf("%s %q: %s\nwant %s", what, pattern, got, want)
@@ -409,6 +410,14 @@ func TestEvents(t *testing.T) {
 	// The last of a worker are looked for among all, not among the last.
 	if got := read(1, "queue@10.0.0.1,mail"); len(got) != 1 || got[0].Worker != "queue@10.0.0.1,mail" {
 		t.Errorf("the last one of a worker: %v", got)
+	}
+	// One that has left the list is still known by its records.
+	r.hist.Add(event.Record{Time: time.Now(), Kind: event.Gone, Worker: "left", Message: "is gone"})
+	if got := read(-1, "l[e]ft"); len(got) != 1 || got[0].Worker != "left" {
+		t.Errorf("of one that left: %v", got)
+	}
+	if got := read(0, "left"); len(got) != 0 {
+		t.Errorf("none of one that left: %v", got)
 	}
 	if code, body := r.get("GET", "/v1/events?n=many"); code != 400 || !strings.Contains(body, "expected a whole number") {
 		t.Errorf("n=many: %d %s", code, body)

@@ -52,6 +52,16 @@ func New(socket string) *Client {
 // Close gives up idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
+// MaxQuery is how long the names of one call may be, in bytes as they are sent:
+// what a manager reads of a call is bounded.
+const MaxQuery = 1000 << 10
+
+// tooMany refuses a call before a manager does, whose refusal could be lost with
+// the connection.
+func tooMany() *Error {
+	return &Error{Status: http.StatusRequestHeaderFieldsTooLarge, Text: "too many workers are named for one call", Hint: `use patterns such as "queue@*", or several calls`}
+}
+
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, body any) (*http.Response, error) {
 	var in io.Reader
 	if body != nil {
@@ -62,6 +72,9 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		in = bytes.NewReader(b)
 	}
 	u := url.URL{Scheme: "http", Host: "workersd", Path: path, RawQuery: query.Encode()}
+	if len(u.RawQuery) > MaxQuery {
+		return nil, tooMany()
+	}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), in)
 	if err != nil {
 		return nil, err
@@ -78,6 +91,9 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		return resp, nil
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusRequestHeaderFieldsTooLarge { // one of another version
+		return nil, tooMany()
+	}
 	e := &Error{Status: resp.StatusCode}
 	if json.NewDecoder(io.LimitReader(resp.Body, 16<<20)).Decode(e) != nil || e.Text == "" {
 		e.Text = resp.Status

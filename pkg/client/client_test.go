@@ -117,6 +117,12 @@ func TestAnswers(t *testing.T) {
 	if _, err = c.Show(t.Context(), "x"); !errors.As(err, &e) || e.Text != "502 Bad Gateway" {
 		t.Errorf("refused by another program: %#v", err)
 	}
+	answer = func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusRequestHeaderFieldsTooLarge)
+	}
+	if _, err = c.Show(t.Context(), "x"); !errors.As(err, &e) || e.Text != "too many workers are named for one call" {
+		t.Errorf("more names than the manager takes: %#v", err)
+	}
 	answer = func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"workers": 7}`)) }
 	if _, err = c.Status(t.Context()); err == nil || !strings.Contains(err.Error(), "gave no whole answer") {
 		t.Errorf("an answer of another kind: %v", err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/workersd/workersd/pkg/client"
 	"github.com/workersd/workersd/pkg/internal/hosttest"
+	"github.com/workersd/workersd/pkg/spec"
 )
 
 // alive checks that the server still answers others.
@@ -62,6 +63,28 @@ func TestGarbage(t *testing.T) {
 	}
 	r.alive("calls that there are not")
 	r.up(4)
+}
+
+// TestManyNames: all names of a large list can be given to one call, as a shell
+// does; of more than that it is said what to do instead.
+func TestManyNames(t *testing.T) {
+	l := queues()
+	var all []string
+	for i := range 9000 {
+		w := worker("many", fmt.Sprintf("many@10.0.0.1,a-queue-of-some-name#%d", i), func(w *spec.Worker) { w.Enabled = false })
+		l.Workers, all = append(l.Workers, w), append(all, w.Name)
+	}
+	r := start(t, l, behave(hosttest.Behaviour{}))
+	if s, err := r.c.Status(t.Context(), all...); err != nil || len(s.Workers) != len(all) {
+		t.Errorf("%d of %d workers: %v", len(s.Workers), len(all), err)
+	}
+	if err := r.c.Events(t.Context(), -1, false, all, func(client.Record) error { return nil }); err != nil {
+		t.Errorf("events: %v", err)
+	}
+	want := `too many workers are named for one call / use patterns such as "queue@*", or several calls`
+	if got := refusal(second(r.c.Act(t.Context(), "stop", true, append(append(all, all...), all...)...))); got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
 }
 
 // TestBodies: none is read, and none is waited for.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/workersd/workersd/pkg/client"
 	"github.com/workersd/workersd/pkg/internal/event"
-	"github.com/workersd/workersd/pkg/internal/supervisor"
 )
 
 // events writes the last n= records that fit (all that are kept unless given),
@@ -24,17 +23,21 @@ func (s *Server) events(w http.ResponseWriter, req *http.Request) error {
 			return &client.Error{Status: http.StatusBadRequest, Text: fmt.Sprintf("n is %q (expected a whole number)", text)}
 		}
 	}
-	patterns := q["worker"]
-	keep := n
-	if len(patterns) > 0 {
+	keep, fits := n, func(client.Record) bool { return true }
+	words := q["worker"]
+	if len(words) > 0 {
 		keep = -1 // the last n that fit are looked for in all
 	}
 	old, sub := s.o.History.Subscribe(keep)
 	defer sub.Cancel()
-	if err := s.known(req.Context(), patterns, old); err != nil {
-		return err
+	if len(words) > 0 {
+		ps := newPatterns(words)
+		if err := s.known(req.Context(), ps, old); err != nil {
+			return err
+		}
+		fits = func(r client.Record) bool { return ps.fit(r.Worker) }
+		old = slices.DeleteFunc(old, func(r client.Record) bool { return !fits(r) }) // ours, not the history's
 	}
-	old = fitting(old, patterns)
 	if n >= 0 && len(old) > n {
 		old = old[len(old)-n:]
 	}
@@ -60,7 +63,7 @@ func (s *Server) events(w http.ResponseWriter, req *http.Request) error {
 			if lost := sub.Lost(); lost > 0 {
 				enc.Encode(client.Record{Time: r.Time, Kind: event.Warning, Message: fmt.Sprintf("%d records are missing here: they came faster than they were read", lost)})
 			}
-			if fits(patterns, r.Worker) && enc.Encode(&r) != nil {
+			if fits(r) && enc.Encode(&r) != nil {
 				return nil
 			}
 		case <-req.Context().Done():
@@ -74,42 +77,21 @@ func (s *Server) events(w http.ResponseWriter, req *http.Request) error {
 
 // known refuses a pattern that fits no worker and none of the records: of one
 // that has left the list there are records still.
-func (s *Server) known(ctx context.Context, patterns []string, records []client.Record) error {
-	if len(patterns) == 0 {
-		return nil
-	}
+func (s *Server) known(ctx context.Context, ps *patterns, records []client.Record) error {
 	snap, err := s.o.Supervisor.Snapshot(ctx)
 	if err != nil {
 		return err
 	}
-	for _, p := range patterns {
-		worker := func(w supervisor.Status) bool { return match(p, w.Spec.Name) }
-		record := func(r client.Record) bool { return r.Worker != "" && match(p, r.Worker) }
-		if !slices.ContainsFunc(snap.Workers, worker) && !slices.ContainsFunc(records, record) {
-			return nothingFits(p, snap.Workers)
+	for _, w := range snap.Workers {
+		ps.fit(w.Spec.Name)
+	}
+	for _, r := range records {
+		if r.Worker != "" { // of the manager
+			ps.fit(r.Worker)
 		}
+	}
+	if p, missed := ps.missed(); missed {
+		return nothingFits(p, snap.Workers)
 	}
 	return nil
-}
-
-func fits(patterns []string, worker string) bool {
-	for _, p := range patterns {
-		if match(p, worker) {
-			return true
-		}
-	}
-	return len(patterns) == 0
-}
-
-func fitting(rs []client.Record, patterns []string) []client.Record {
-	if len(patterns) == 0 {
-		return rs
-	}
-	out := rs[:0:0]
-	for _, r := range rs {
-		if fits(patterns, r.Worker) {
-			out = append(out, r)
-		}
-	}
-	return out
 }

@@ -22,32 +22,72 @@ func match(pattern, name string) bool {
 	return ok
 }
 
+// patterns are those of one call, and which of them have fitted something. A
+// shell can give thousands of plain names, which are looked up.
+type patterns struct {
+	all   []string
+	names map[string]bool // plain names, and whether they have fitted
+	globs []string
+	hit   []bool // of globs
+}
+
+func newPatterns(all []string) *patterns {
+	ps := &patterns{all: all, names: map[string]bool{}}
+	for _, p := range all {
+		if strings.ContainsAny(p, `*?[\`) {
+			ps.globs = append(ps.globs, p)
+		} else {
+			ps.names[p] = false
+		}
+	}
+	ps.hit = make([]bool, len(ps.globs))
+	return ps
+}
+
+// fit reports whether a name fits one of them, and remembers all that it fits.
+func (ps *patterns) fit(name string) bool {
+	_, fits := ps.names[name]
+	if fits {
+		ps.names[name] = true
+	}
+	for i, p := range ps.globs {
+		if match(p, name) {
+			ps.hit[i], fits = true, true
+		}
+	}
+	return fits
+}
+
+// missed is the first that has fitted nothing.
+func (ps *patterns) missed() (string, bool) {
+	for _, p := range ps.all {
+		if hit, plain := ps.names[p]; plain && !hit {
+			return p, true
+		} else if !plain && !ps.hit[slices.Index(ps.globs, p)] {
+			return p, true
+		}
+	}
+	return "", false
+}
+
 // pick are the workers that fit, in the order of the list. A pattern that fits
 // none is an error: an operator who mistyped must learn it.
-func pick(all []supervisor.Status, patterns []string, allWithout bool) ([]supervisor.Status, error) {
-	if len(patterns) == 0 {
+func pick(all []supervisor.Status, words []string, allWithout bool) ([]supervisor.Status, error) {
+	if len(words) == 0 {
 		if allWithout {
 			return all, nil
 		}
 		return nil, &client.Error{Status: http.StatusBadRequest, Text: "no worker was named", Hint: `name one, or a pattern such as "queue@*"`}
 	}
-	hit := make([]bool, len(patterns))
+	ps := newPatterns(words)
 	var out []supervisor.Status
 	for _, w := range all {
-		fits := false
-		for i, p := range patterns {
-			if match(p, w.Spec.Name) {
-				hit[i], fits = true, true
-			}
-		}
-		if fits {
+		if ps.fit(w.Spec.Name) {
 			out = append(out, w)
 		}
 	}
-	for i, p := range patterns {
-		if !hit[i] {
-			return nil, nothingFits(p, all)
-		}
+	if p, missed := ps.missed(); missed {
+		return nil, nothingFits(p, all)
 	}
 	return out, nil
 }

@@ -75,7 +75,7 @@ type Server struct {
 
 // bounds on what a client can make us hold.
 const (
-	maxHeader = 64 << 10
+	maxHeader = 1 << 20 // ten thousand names stand in one; see client.MaxQuery
 	maxConns  = 256
 )
 

@@ -65,9 +65,35 @@ var errSilent = errors.New("")
 
 // Main runs workersctl and returns its exit code.
 func Main(args []string) int {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer cancel()
+	ctx, stop := untilSignal(context.Background())
+	defer stop()
 	return Run(ctx, args, os.Stdout, os.Stderr)
+}
+
+// signaled is the cause of the end of a context.
+type signaled syscall.Signal
+
+func (s signaled) Error() string { return "ended by " + syscall.Signal(s).String() }
+
+// untilSignal gives a context that a signal to end ends, and is the cause of. A
+// second signal ends the process at once, as it would without us.
+func untilSignal(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 1) // a second one finds no handler
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	stop := func() {
+		signal.Stop(signals)
+		cancel(nil)
+	}
+	go func() {
+		select {
+		case s := <-signals:
+			signal.Stop(signals)
+			cancel(signaled(s.(syscall.Signal)))
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, stop
 }
 
 // Run is Main with its surroundings given.
@@ -89,6 +115,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	err := root.ExecuteContext(ctx)
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
+		err = cause
+	}
 	if err == nil && a.out.err != nil {
 		err = fmt.Errorf("not all could be written: %w", a.out.err)
 	}
@@ -101,6 +130,7 @@ func (a *app) code(err error) int {
 		un    *client.Unreachable
 		ce    *client.Error
 		usage usageError
+		sig   signaled
 	)
 	switch {
 	case err == nil:
@@ -127,6 +157,8 @@ func (a *app) code(err error) int {
 	case errors.As(err, &usage):
 		fmt.Fprintf(a.err, "workersctl: %v\n", err)
 		return ExitUsage
+	case errors.As(err, &sig):
+		return 128 + int(sig)
 	case errors.Is(err, context.Canceled):
 		return 128 + int(syscall.SIGINT)
 	}

@@ -39,6 +39,8 @@ func TestExitCodes(t *testing.T) {
 		{&client.Unreachable{Socket: "/s", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, 3,
 			"workersctl: no manager answers at /s: connect: connection refused\nhint: is workersd running (systemctl status workersd)? --socket PATH or WORKERSD_SOCKET names another\n"},
 		{context.Canceled, 130, ""},
+		{signaled(syscall.SIGINT), 130, ""},
+		{signaled(syscall.SIGTERM), 143, ""},
 	} {
 		var errs bytes.Buffer
 		if code := newApp(&errs, &errs).code(c.err); code != c.code || errs.String() != c.want {
@@ -155,7 +157,20 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// lines calls reached when a text was written.
+// TestSignals: the exit code says which signal ended it, as a shell does.
+func TestSignals(t *testing.T) {
+	r := manage(t, "[worker.q]\ncommand = [\"run\"]\n")
+	for sig, want := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130} {
+		ctx, stop := untilSignal(t.Context())
+		out, errs := &lines{until: " q", reached: func() { syscall.Kill(os.Getpid(), sig) }}, &bytes.Buffer{}
+		if code := newApp(out, errs).run(ctx, []string{"--socket", r.socket, "events", "-f"}); code != want || errs.Len() != 0 {
+			t.Errorf("%v: exit %d, %s", sig, code, errs)
+		}
+		stop()
+	}
+}
+
+// lines calls reached when a text was written first.
 type lines struct {
 	bytes.Buffer
 	until   string
@@ -164,8 +179,9 @@ type lines struct {
 
 func (l *lines) Write(b []byte) (int, error) {
 	n, err := l.Buffer.Write(b)
-	if strings.Contains(l.String(), l.until) {
+	if l.reached != nil && strings.Contains(l.String(), l.until) {
 		l.reached()
+		l.reached = nil
 	}
 	return n, err
 }

@@ -128,7 +128,8 @@ func TestLogs(t *testing.T) {
 func TestUsage(t *testing.T) {
 	f := serve(t)
 	g := &golden{T: t, name: "usage"}
-	g.lines(f, "", "--help", "nonsense", "statsu", "stop", "why", "why a b", "status --nonsense", "stop --help", "check", "notify", "notify READY", "notify READY=1", "events -n many", "reload now")
+	g.lines(f, "", "--help", "nonsense", "statsu", "stop", "why", "why a b", "status --nonsense", "stop --help", "check", "notify", "notify READY", "notify READY=1", "notify READY=2", "notify ready=1", "notify STATUS=fine X_WORKERSD_RESULT=fail", "notify X_WORKERSD_END=7 X_WORKERSD_RESULT=bad",
+		"logs --json a", "events -n many", "reload now")
 	g.compare()
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,6 +21,9 @@ func (a *app) logs() *cobra.Command {
 	c := &cobra.Command{
 		Use: "logs PATTERN", Short: "what workers wrote", Args: cobra.ExactArgs(1), ValidArgsFunction: a.names,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if a.json { // what runs in our place knows nothing of it
+				return usageError{errors.New("logs has no --json: it shows what workers wrote, as it is")}
+			}
 			ws, err := a.client().Show(cmd.Context(), args[0])
 			if err != nil {
 				return err
@@ -49,7 +53,12 @@ func (a *app) notify() *cobra.Command {
 					return usageError{fmt.Errorf("%q: expected KEY=VALUE, such as READY=1 or X_WORKERSD_BEGIN=7", kv)}
 				}
 			}
-			return sendNotify(strings.Join(args, "\n"))
+			// The manager drops what is no message, and tells nobody here.
+			message := strings.Join(args, "\n")
+			if err := new(sdnotify.Message).Parse([]byte(message)); err != nil {
+				return usageError{fmt.Errorf("%w (see deploy/examples/PROTOCOL.md)", err)}
+			}
+			return sendNotify(message)
 		},
 	}
 }

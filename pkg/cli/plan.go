@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -16,7 +15,6 @@ import (
 	"github.com/workersd/workersd/pkg/internal/config"
 	"github.com/workersd/workersd/pkg/internal/control"
 	"github.com/workersd/workersd/pkg/internal/host/procmem"
-	"github.com/workersd/workersd/pkg/internal/plan"
 	"github.com/workersd/workersd/pkg/spec"
 )
 
@@ -52,47 +50,7 @@ func (a *app) planFile(ctx context.Context, file string) (client.Plan, error) {
 	if err != nil {
 		return client.Plan{}, a.listErrors(err)
 	}
-	new := control.DigestsOf(l, old.Key)
-	var p plan.Plan
-	for _, w := range l.Workers {
-		was, ok := old.Workers[w.Name]
-		if !ok {
-			p.Added = append(p.Added, w.Name)
-			continue
-		}
-		c := plan.Change{Name: w.Name}
-		for _, k := range spec.Keys {
-			if k.Worker == nil || was[k.Name] == new.Workers[w.Name][k.Name] {
-				continue
-			}
-			if k.Class == spec.Live {
-				c.Live = append(c.Live, k.Name)
-			} else {
-				c.Restart = append(c.Restart, k.Name)
-			}
-		}
-		if len(c.Live)+len(c.Restart) == 0 {
-			p.Unchanged = append(p.Unchanged, w.Name)
-		} else {
-			p.Changed = append(p.Changed, c)
-		}
-	}
-	for name := range old.Workers {
-		if new.Workers[name] == nil {
-			p.Removed = append(p.Removed, name)
-		}
-	}
-	slices.Sort(p.Removed)
-	for _, k := range spec.ManagerKeys {
-		if old.Manager[k.Name] != new.Manager[k.Name] {
-			p.Manager = append(p.Manager, k.Name)
-		}
-	}
-	out := client.Plan{Added: p.Added, Removed: p.Removed, Unchanged: len(p.Unchanged), Manager: p.Manager, Text: p.String()}
-	for _, c := range p.Changed {
-		out.Changed = append(out.Changed, client.Change(c))
-	}
-	return out, nil
+	return control.PlanOf(old, l), nil
 }
 
 // loadList reads any list: who may write it matters to who acts on it.

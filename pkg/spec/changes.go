@@ -9,9 +9,15 @@ import (
 // Changes names the keys in which two versions of one worker differ, by what a
 // reload does about them, in the order of the table. It never tells values.
 func Changes(old, new *Worker) (live, restart []string) {
+	return Differing(func(k *Key) bool { return !Equal(k.Worker(old), k.Worker(new)) })
+}
+
+// Differing is Changes for who has no values: it asks of each key of a worker
+// whether it differs.
+func Differing(differs func(*Key) bool) (live, restart []string) {
 	for i := range Keys {
 		k := &Keys[i]
-		if k.Worker == nil || Equal(k.Worker(old), k.Worker(new)) {
+		if k.Worker == nil || !differs(k) {
 			continue
 		}
 		if k.Class == Live {
@@ -24,9 +30,14 @@ func Changes(old, new *Worker) (live, restart []string) {
 }
 
 // ManagerChanges names the keys of [manager] in which two lists differ.
-func ManagerChanges(old, new *Manager) (keys []string) {
+func ManagerChanges(old, new *Manager) []string {
+	return ManagerDiffering(func(k *Key) bool { return !Equal(k.Manager(old), k.Manager(new)) })
+}
+
+// ManagerDiffering is ManagerChanges for who has no values.
+func ManagerDiffering(differs func(*Key) bool) (keys []string) {
 	for i := range ManagerKeys {
-		if k := &ManagerKeys[i]; !Equal(k.Manager(old), k.Manager(new)) {
+		if k := &ManagerKeys[i]; differs(k) {
 			keys = append(keys, k.Name)
 		}
 	}

@@ -8,10 +8,12 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 
 	"github.com/workersd/workersd/pkg/client"
+	"github.com/workersd/workersd/pkg/internal/plan"
 	"github.com/workersd/workersd/pkg/spec"
 )
 
@@ -50,6 +52,23 @@ func DigestsOf(l spec.List, key []byte) client.Digests {
 		d.Workers[w.Name] = m
 	}
 	return d
+}
+
+// PlanOf is what a reload would do with a list, by the digests of the one in
+// force.
+func PlanOf(old client.Digests, l spec.List) client.Plan {
+	new := DigestsOf(l, old.Key)
+	names := make([]string, len(l.Workers))
+	for i := range l.Workers {
+		names[i] = l.Workers[i].Name
+	}
+	before := slices.Sorted(maps.Keys(old.Workers)) // their order is not told
+	p := plan.Between(before, names, func(i int) (live, restart []string) {
+		was, is := old.Workers[names[i]], new.Workers[names[i]]
+		return spec.Differing(func(k *spec.Key) bool { return was[k.Name] != is[k.Name] })
+	})
+	p.Manager = spec.ManagerDiffering(func(k *spec.Key) bool { return old.Manager[k.Name] != new.Manager[k.Name] })
+	return wirePlan(p)
 }
 
 func digest(key []byte, v any) string {

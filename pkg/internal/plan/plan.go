@@ -28,29 +28,49 @@ type Plan struct {
 // Make compares two accepted lists. It changes neither, and its time grows
 // with the number of workers.
 func Make(old, new spec.List) Plan {
-	p := Plan{Manager: spec.ManagerChanges(&old.Manager, &new.Manager)}
 	before := make(map[string]*spec.Worker, len(old.Workers))
 	for i := range old.Workers {
 		before[old.Workers[i].Name] = &old.Workers[i]
 	}
-	after := make(map[string]bool, len(new.Workers))
-	for i := range new.Workers {
+	p := Between(names(old), names(new), func(i int) (live, restart []string) {
 		w := &new.Workers[i]
-		after[w.Name] = true
-		was, ok := before[w.Name]
-		if !ok {
-			p.Added = append(p.Added, w.Name)
+		return spec.Changes(before[w.Name], w)
+	})
+	p.Manager = spec.ManagerChanges(&old.Manager, &new.Manager)
+	return p
+}
+
+func names(l spec.List) []string {
+	out := make([]string, len(l.Workers))
+	for i := range l.Workers {
+		out[i] = l.Workers[i].Name
+	}
+	return out
+}
+
+// Between compares two lists by their names; changes tells the keys in which
+// worker i of the new one, which stands in both, differs.
+func Between(old, new []string, changes func(i int) (live, restart []string)) Plan {
+	var p Plan
+	stays := make(map[string]bool, len(old))
+	for _, name := range old {
+		stays[name] = false
+	}
+	for i, name := range new {
+		if _, ok := stays[name]; !ok {
+			p.Added = append(p.Added, name)
 			continue
 		}
-		if live, restart := spec.Changes(was, w); len(live)+len(restart) > 0 {
-			p.Changed = append(p.Changed, Change{w.Name, live, restart})
+		stays[name] = true
+		if live, restart := changes(i); len(live)+len(restart) > 0 {
+			p.Changed = append(p.Changed, Change{name, live, restart})
 		} else {
-			p.Unchanged = append(p.Unchanged, w.Name)
+			p.Unchanged = append(p.Unchanged, name)
 		}
 	}
-	for i := range old.Workers {
-		if !after[old.Workers[i].Name] {
-			p.Removed = append(p.Removed, old.Workers[i].Name)
+	for _, name := range old {
+		if !stays[name] {
+			p.Removed = append(p.Removed, name)
 		}
 	}
 	return p

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,6 +50,25 @@ func TestSockets(t *testing.T) {
 	t.Setenv("TMPDIR", "/tmp")
 	if got := Sockets()[1]; !strings.HasPrefix(got, "/tmp/workersd-") || !strings.HasSuffix(got, "/control.sock") {
 		t.Errorf("got %s", got)
+	}
+}
+
+// What a manager takes by itself is where workersctl looks.
+func TestDefaultSocket(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", "/run/user/7")
+	t.Setenv("RUNTIME_DIRECTORY", "")
+	t.Setenv("WORKERSD_SOCKET", "")
+	want := map[bool]string{true: "/run/workersd/control.sock", false: "/run/user/7/workersd/control.sock"}[os.Geteuid() == 0]
+	if got := DefaultSocket(); got != want || !slices.Contains(Sockets(), got) {
+		t.Errorf("got %s, want %s, of %s", got, want, Sockets())
+	}
+	t.Setenv("RUNTIME_DIRECTORY", "/run/user/7/workersd:/run/other")
+	if got := DefaultSocket(); got != "/run/user/7/workersd/control.sock" {
+		t.Errorf("with systemd's RUNTIME_DIRECTORY: %s", got)
+	}
+	t.Setenv("WORKERSD_SOCKET", "/x")
+	if got := DefaultSocket(); got != "/x" {
+		t.Errorf("with WORKERSD_SOCKET: %s", got)
 	}
 }
 

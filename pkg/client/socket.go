@@ -6,7 +6,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 )
+
+// serviceSocket is that of the manager of the machine.
+const serviceSocket = "/run/workersd/control.sock"
 
 // Sockets are where a manager may be, in the order in which they are tried:
 // what WORKERSD_SOCKET says and nothing else, or the service's, then the user's.
@@ -14,7 +18,23 @@ func Sockets() []string {
 	if s := os.Getenv("WORKERSD_SOCKET"); s != "" {
 		return []string{s}
 	}
-	return []string{"/run/workersd/control.sock", UserSocket()}
+	return []string{serviceSocket, UserSocket()}
+}
+
+// DefaultSocket is where a manager listens that was not told where: what
+// WORKERSD_SOCKET says, else the directory that systemd gives a service
+// (systemd.exec(5)), else the service's as root and the user's otherwise.
+func DefaultSocket() string {
+	if s := os.Getenv("WORKERSD_SOCKET"); s != "" {
+		return s
+	}
+	if dir, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":"); dir != "" {
+		return filepath.Join(dir, "control.sock")
+	}
+	if os.Geteuid() == 0 {
+		return serviceSocket
+	}
+	return UserSocket()
 }
 
 // UserSocket is that of a manager which an unprivileged user runs.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/workersd/workersd/pkg/client"
 	"github.com/workersd/workersd/pkg/spec"
 )
 
@@ -31,7 +32,7 @@ type Options struct {
 	Config string
 	List   *spec.List
 
-	Socket     string // control socket; "" is the default of DefaultSocket
+	Socket     string // control socket; see client.DefaultSocket
 	StateDir   string // history and generations; "" keeps them in memory only
 	CgroupRoot string // a delegated cgroup that cannot be found by itself
 	NoScope    bool   // in a terminal, do not ask systemd for a scope
@@ -51,14 +52,7 @@ type Options struct {
 
 // FromEnvironment are the options of a program that was given none.
 func FromEnvironment() Options {
-	o := Options{
-		Socket:   os.Getenv("WORKERSD_SOCKET"),
-		StateDir: firstDir(os.Getenv("STATE_DIRECTORY")),
-	}
-	if o.Socket == "" {
-		o.Socket = DefaultSocket()
-	}
-	return o
+	return Options{Socket: client.DefaultSocket(), StateDir: firstDir(os.Getenv("STATE_DIRECTORY"))}
 }
 
 // errUsage is an error that the usage text was printed for.
@@ -70,7 +64,7 @@ Keeps the workers of the worker list FILE alive. In a terminal Ctrl-C ends
 them all; under systemd it is a service of Type=notify.
 
   --config FILE       the worker list; FILE.d/*.toml is read with it
-  --socket PATH       control socket (default %s)
+  --socket PATH       control socket (default %s; also: WORKERSD_SOCKET)
   --state-dir DIR     keep history and generations there (default: what systemd
                       gives, else in memory)
   --cgroup-root PATH  a delegated cgroup v2 to work in
@@ -82,6 +76,7 @@ them all; under systemd it is a service of Type=notify.
 
 func parseArgs(args []string, stdout, stderr io.Writer) (Options, error) {
 	o := FromEnvironment()
+	unset := o.Socket
 	f := flag.NewFlagSet("workersd", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // said below, where it belongs
 	f.StringVar(&o.Config, "config", "", "")
@@ -93,11 +88,11 @@ func parseArgs(args []string, stdout, stderr io.Writer) (Options, error) {
 	f.BoolVar(&o.Verbose, "verbose", false, "")
 	version := f.Bool("version", false, "")
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintf(stdout, usage, DefaultSocket())
+		fmt.Fprintf(stdout, usage, unset)
 		return o, err
 	} else if err != nil {
 		fmt.Fprintf(stderr, "workersd: %v\n", err)
-		fmt.Fprintf(stderr, usage, DefaultSocket())
+		fmt.Fprintf(stderr, usage, unset)
 		return o, errUsage
 	}
 	switch {
@@ -118,20 +113,6 @@ func parseArgs(args []string, stdout, stderr io.Writer) (Options, error) {
 	}
 	o.Config = abs
 	return o, nil
-}
-
-// DefaultSocket is where workersctl looks, too: the service's, or the user's.
-func DefaultSocket() string {
-	if dir := firstDir(os.Getenv("RUNTIME_DIRECTORY")); dir != "" {
-		return filepath.Join(dir, "control.sock")
-	}
-	if os.Geteuid() == 0 {
-		return "/run/workersd/control.sock"
-	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-		return filepath.Join(dir, "workersd", "control.sock")
-	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("workersd-%d", os.Geteuid()), "control.sock")
 }
 
 // firstDir takes the first of a list as systemd sets it (systemd.exec(5)).

@@ -61,6 +61,18 @@ func TestParseArgsEnds(t *testing.T) {
 	}
 }
 
+// The usage text names the socket that would be taken.
+func TestUsageNamesTheSocket(t *testing.T) {
+	t.Setenv("WORKERSD_SOCKET", "/env/s")
+	for _, args := range [][]string{{"--help"}, {"--socket", "/other", "--help"}, {"--nonsense"}} {
+		var out bytes.Buffer
+		parseArgs(args, &out, &out)
+		if want := "control socket (default /env/s; also: WORKERSD_SOCKET)\n"; !strings.Contains(out.String(), want) {
+			t.Errorf("%q: want %q in\n%s", args, want, &out)
+		}
+	}
+}
+
 // Each option stands in the usage text.
 func TestUsageNamesEveryOption(t *testing.T) {
 	for _, o := range []string{"config FILE", "socket PATH", "state-dir DIR", "cgroup-root PATH", "no-scope", "no-cgroup", "verbose", "version"} {

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -79,38 +80,81 @@ func lookup(name, group string) (*User, error) {
 	if name == "" {
 		name = strconv.Itoa(u.UID)
 	}
-	p, err := user.Lookup(name)
+	if err := u.identify(name); err != nil {
+		return nil, err
+	}
+	if group == "" {
+		return u, nil
+	}
+	gid, err := lookupGroup(group)
 	if err != nil {
+		return nil, err
+	}
+	u.GID = gid
+	return u, nil
+}
+
+// identify makes u the user of a name or number.
+func (u *User) identify(name string) error {
+	p, err := user.Lookup(name)
+	id, numErr := parseID(name)
+	if err != nil && numErr == nil {
 		p, err = user.LookupId(name)
 	}
-	switch id, numErr := strconv.Atoi(name); {
+	switch {
 	case err == nil:
 		u.Name, u.Home = p.Username, p.HomeDir
-		u.UID, _ = strconv.Atoi(p.Uid)
-		u.GID, _ = strconv.Atoi(p.Gid)
+		if u.UID, err = parseID(p.Uid); err != nil {
+			return fmt.Errorf("user %q has the uid %s, which no process can have", name, p.Uid)
+		}
+		if u.GID, err = parseID(p.Gid); err != nil {
+			return fmt.Errorf("user %q has the gid %s, which no process can have", name, p.Gid)
+		}
 		u.Groups = groupsOf(p)
 		u.Shell = shellOf(p.Username)
-	case numErr == nil && id >= 0: // a number that nobody has may be used all the same
+	case numErr == nil: // a number that nobody has may be used all the same
 		u.Name, u.UID, u.GID = name, id, id
 	default:
-		return nil, fmt.Errorf("user %q does not exist (make it, or correct user)", name)
+		return unusable("user", name, numErr)
 	}
-	if group != "" {
-		g, err := user.LookupGroup(group)
-		if err != nil {
-			g, err = user.LookupGroupId(group)
+	return nil
+}
+
+func lookupGroup(name string) (gid int, err error) {
+	g, err := user.LookupGroup(name)
+	if err == nil {
+		if gid, err = parseID(g.Gid); err != nil {
+			return 0, fmt.Errorf("group %q has the gid %s, which no process can have", name, g.Gid)
 		}
-		id, numErr := strconv.Atoi(group)
-		switch {
-		case err == nil:
-			u.GID, _ = strconv.Atoi(g.Gid)
-		case numErr == nil && id >= 0:
-			u.GID = id
-		default:
-			return nil, fmt.Errorf("group %q does not exist (make it, or correct group)", group)
-		}
+		return gid, nil
 	}
-	return u, nil
+	if gid, err = parseID(name); err != nil {
+		return 0, unusable("group", name, err)
+	}
+	return gid, nil
+}
+
+// maxID is the largest user or group id: one more is (uid_t)-1, with which
+// setresuid(2) changes nothing.
+const maxID = 1<<32 - 2
+
+// parseID reads a user or group id. The kernel would see 32 bits of a larger one,
+// which are root's at worst.
+func parseID(s string) (int, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err == nil && n > maxID {
+		err = strconv.ErrRange
+	}
+	return int(n), err
+}
+
+// unusable says of a key what is wrong with a name that nobody has and that is
+// no id either.
+func unusable(key, name string, err error) error {
+	if errors.Is(err, strconv.ErrRange) {
+		return fmt.Errorf("%s %q is too large a number: %d is the largest (correct %s)", key, name, maxID, key)
+	}
+	return fmt.Errorf("%s %q does not exist (make it, or correct %s)", key, name, key)
 }
 
 func groupsOf(p *user.User) (ids []int) {
@@ -119,7 +163,7 @@ func groupsOf(p *user.User) (ids []int) {
 		return nil
 	}
 	for _, g := range groups {
-		if id, err := strconv.Atoi(g); err == nil {
+		if id, err := parseID(g); err == nil {
 			ids = append(ids, id)
 		}
 	}

@@ -25,6 +25,9 @@ func TestLookup(t *testing.T) {
 	if u, err = users.Lookup("54321", ""); err != nil || u.Name != "54321" || u.UID != 54321 || u.GID != 54321 || u.Home != "" || len(u.Groups) != 0 {
 		t.Errorf("a number that nobody has: %+v, %v", u, err)
 	}
+	if u, err = users.Lookup("4294967294", "4294967294"); err != nil || u.UID != 4294967294 || u.GID != 4294967294 {
+		t.Errorf("the largest number: %+v, %v", u, err)
+	}
 	if u, err = users.Lookup("", ""); u != nil || err != nil {
 		t.Errorf("nobody in particular: %+v, %v", u, err)
 	}
@@ -35,6 +38,12 @@ func TestLookup(t *testing.T) {
 		{"nosuchuser", "", `user "nosuchuser" does not exist (make it, or correct user)`},
 		{"root", "nosuchgroup", `group "nosuchgroup" does not exist (make it, or correct group)`},
 		{"-5", "", `user "-5" does not exist (make it, or correct user)`},
+		// The kernel would see the lower 32 bits: root, and "do not change" (-1).
+		{"4294967296", "", `user "4294967296" is too large a number: 4294967294 is the largest (correct user)`},
+		{"4294967295", "", `user "4294967295" is too large a number: 4294967294 is the largest (correct user)`},
+		{"18446744073709551616", "", `user "18446744073709551616" is too large a number: 4294967294 is the largest (correct user)`},
+		{"root", "4294967296", `group "4294967296" is too large a number: 4294967294 is the largest (correct group)`},
+		{"root", "4294967295", `group "4294967295" is too large a number: 4294967294 is the largest (correct group)`},
 	} {
 		if _, err := users.Lookup(c.user, c.group); err == nil || err.Error() != c.want {
 			t.Errorf("got %v, want %s", err, c.want)

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -20,13 +22,25 @@ import (
 	"github.com/workersd/workersd/pkg/spec"
 )
 
-// instance tells our processes from those of another manager on the machine,
-// also those that left their session and their parents.
-var instance = func() string {
-	b := make([]byte, 8)
-	rand.Read(b)
-	return hex.EncodeToString(b)
+// markKey is ours alone, and no process of another run has its marks.
+var markKey = func() (key [32]byte) {
+	rand.Read(key[:])
+	return key
 }()
+
+// mark is what a process and all that it starts have in their environment, so
+// that they are known where they left their session and their parents. The
+// environment of a process can be read by its own user alone (proc_pid_environ(5)),
+// and nobody can guess the mark of another's: else it would put processes of its
+// own into that worker's tree.
+func mark(id lifecycle.ProcessID) string {
+	h := hmac.New(sha256.New, markKey[:])
+	fmt.Fprintf(h, "%d %s", id.Generation, id.Worker)
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// markVariable is where the mark is.
+const markVariable = "WORKERSD_INSTANCE"
 
 // forManager are variables that were meant for the manager; those
 // that end in _ are prefixes.
@@ -66,7 +80,7 @@ type environment struct {
 	notify      string
 	file        []spec.EnvVar
 	output      []string
-	instance    string
+	mark        string
 }
 
 func (e environment) build() []string {
@@ -92,7 +106,7 @@ func (e environment) build() []string {
 	}
 	b.add("WORKERSD_WORKER", e.id.Worker)
 	b.add("WORKERSD_GENERATION", strconv.FormatUint(e.id.Generation, 10))
-	b.add("WORKERSD_INSTANCE", e.instance)
+	b.add(markVariable, e.mark)
 	for _, p := range e.worker.Params {
 		b.add("WORKERSD_PARAM_"+strings.ToUpper(p.Name), p.Value)
 	}

@@ -37,13 +37,13 @@ func TestEnvironment(t *testing.T) {
 	w.Environment = []spec.EnvVar{{Name: "C", Value: "list"}, {Name: "NOTIFY_SOCKET", Value: "/not/this"}}
 	e := environment{
 		inherited: inherited(), worker: w, id: lifecycle.ProcessID{Worker: w.Name, Generation: 9}, user: &process.User{Name: "54321"}, maxRequests: 105, notify: "/n/1",
-		file: []spec.EnvVar{{Name: "B", Value: "file"}, {Name: "C", Value: "file"}}, output: []string{"JOURNAL_STREAM=8:9"}, instance: "i",
+		file: []spec.EnvVar{{Name: "B", Value: "file"}, {Name: "C", Value: "file"}}, output: []string{"JOURNAL_STREAM=8:9"}, mark: "m",
 	}
 	got := e.build()
 	slices.Sort(got)
 	want := []string{
 		"A=manager", "B=file", "C=list", "HOME=/", "INVOCATION_ID=abc", "JOURNAL_STREAM=8:9", "LANG=C.UTF-8", "LOGNAME=54321", "NOTIFY_SOCKET=/n/1",
-		"SHELL=/bin/sh", "USER=54321", "WATCHDOG_USEC=5000000", "WORKERSD_GENERATION=9", "WORKERSD_INSTANCE=i", "WORKERSD_MAX_REQUESTS=105",
+		"SHELL=/bin/sh", "USER=54321", "WATCHDOG_USEC=5000000", "WORKERSD_GENERATION=9", "WORKERSD_INSTANCE=m", "WORKERSD_MAX_REQUESTS=105",
 		"WORKERSD_NOTIFY_FD=3", "WORKERSD_PARAM_IP=10.0.0.1", "WORKERSD_TIMEOUT_USEC=30000000", "WORKERSD_WORKER=queue@a",
 	}
 	if d := cmp.Diff(want, got); d != "" {

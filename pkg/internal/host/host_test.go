@@ -92,6 +92,49 @@ func TestTreeIsCleared(t *testing.T) {
 	}
 }
 
+// The variables that a process can guess put nothing into the tree of another
+// worker: whoever could do that would have it charged for memory, and keep it from
+// ever being empty.
+func TestForgedMark(t *testing.T) {
+	r := newRig(t, spec.Manager{})
+	victim := sh("victim", "while :; do sleep 0.05; done")
+	r.spawn(victim)
+	await[lifecycle.Spawned](r, victim)
+	forge := fmt.Sprintf("WORKERSD_WORKER=%s WORKERSD_GENERATION=%d", victim.Name, id(victim).Generation)
+	other := sh("other", fmt.Sprintf(`cd %s
+		(%s setsid sh -c 'echo $$ > forged; while :; do sleep 0.05; done' &)
+		while :; do sleep 0.05; done`, r.dir, forge))
+	r.spawn(other)
+	pid := r.file("forged")
+	r.until("its parents have left it to us", func() bool { who, ok := r.Owner(pid); return ok && who != "" })
+	if who, _ := r.Owner(pid); who != "other" {
+		t.Errorf("it belongs to %q, want other", who)
+	}
+	r.Kill(id(victim))
+	r.finish(victim)
+	if !lives(pid) {
+		t.Error("it was ended with the victim")
+	}
+	r.Kill(id(other))
+	r.finish(other)
+	r.until("it is gone with the worker that it belongs to", func() bool { return !lives(pid) })
+}
+
+// Each process has a mark of its own, which is the same whenever it is asked for.
+func TestMark(t *testing.T) {
+	seen := map[string]lifecycle.ProcessID{}
+	for _, p := range []lifecycle.ProcessID{{Worker: "a", Generation: 1}, {Worker: "a", Generation: 11}, {Worker: "1 a", Generation: 1}, {Worker: "b", Generation: 1}} {
+		m := mark(p)
+		if len(m) != 32 || m != mark(p) {
+			t.Errorf("%v has the marks %s and %s", p, m, mark(p))
+		}
+		if other, ok := seen[m]; ok {
+			t.Errorf("%v and %v have the mark %s", p, other, m)
+		}
+		seen[m] = p
+	}
+}
+
 // A start that fails names what is wrong and leaves nothing.
 func TestSpawnFailed(t *testing.T) {
 	r := newRig(t, spec.Manager{})

@@ -2,7 +2,6 @@ package host
 
 import (
 	"os"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -64,7 +63,7 @@ func newSampled(children *process.Table, m spec.Manager, r reports) *sampled {
 }
 
 func (s *sampled) prepare(id lifecycle.ProcessID, w *spec.Worker) (holder, error) {
-	return &session{s: s, id: id, soft: w.SoftMemory, hard: w.HardMemory}, nil
+	return &session{s: s, id: id, mark: mark(id), soft: w.SoftMemory, hard: w.HardMemory}, nil
 }
 
 func (s *sampled) configure(m spec.Manager) {
@@ -174,13 +173,12 @@ func (s *sampled) orphan(p procmem.Proc) *session {
 	if t := s.known(p); t != nil {
 		return t
 	}
-	if v, ok := s.table.Env(p.PID, "WORKERSD_INSTANCE"); !ok || v != instance {
+	v, ok := s.table.Env(p.PID, markVariable)
+	if !ok {
 		return nil
 	}
-	worker, _ := s.table.Env(p.PID, "WORKERSD_WORKER")
-	generation, _ := s.table.Env(p.PID, "WORKERSD_GENERATION")
 	for _, t := range s.mains {
-		if t.id.Worker == worker && strconv.FormatUint(t.id.Generation, 10) == generation {
+		if t.mark == v {
 			s.owned[p.PID] = owned{t, p.Start, s.passes}
 			return t
 		}
@@ -190,8 +188,9 @@ func (s *sampled) orphan(p procmem.Proc) *session {
 
 // session is the tree of one process.
 type session struct {
-	s  *sampled
-	id lifecycle.ProcessID
+	s    *sampled
+	id   lifecycle.ProcessID
+	mark string // of its processes
 
 	// All below is guarded by s.mu.
 	pid        int

@@ -77,7 +77,7 @@ func (h *Host) spawn(p *proc, order supervisor.SpawnOrder) (pid int, err error) 
 	}()
 	env := environment{
 		inherited: h.inherited, worker: w, id: p.id, user: user, maxRequests: order.MaxRequests,
-		notify: sock.Path, file: fromFile, output: out.Env, instance: instance,
+		notify: sock.Path, file: fromFile, output: out.Env, mark: mark(p.id),
 	}.build()
 	var path string
 	if w.Self {

@@ -109,8 +109,8 @@ func inotifyEvent(wd int32, mask, nameLen uint32) []byte {
 }
 
 func TestParseInotify(t *testing.T) {
-	b := slices.Concat(inotifyEvent(1, unix.IN_MODIFY, 0), inotifyEvent(2, unix.IN_IGNORED, 0), inotifyEvent(3, unix.IN_MODIFY, 16), inotifyEvent(1, unix.IN_MODIFY, 0))
-	if got, overflow := parseInotify(b); overflow || !slices.Equal(got, []int32{1, 3, 1}) {
+	b := slices.Concat(inotifyEvent(1, unix.IN_MODIFY, 0), inotifyEvent(2, unix.IN_IGNORED, 0), inotifyEvent(3, unix.IN_MODIFY, 16), inotifyEvent(4, unix.IN_ATTRIB, 0), inotifyEvent(1, unix.IN_MODIFY, 0))
+	if got, overflow := parseInotify(b); overflow || !slices.Equal(got, []int32{1, 2, 3, 1}) {
 		t.Errorf("%v, %v", got, overflow)
 	}
 	if _, overflow := parseInotify(append(b, inotifyEvent(-1, unix.IN_Q_OVERFLOW, 0)...)); !overflow {

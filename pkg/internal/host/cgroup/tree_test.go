@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
 	"github.com/workersd/workersd/pkg/spec"
 )
@@ -479,6 +481,30 @@ func TestOverflow(t *testing.T) {
 	if len(f.soft) != 1 || len(f.emptied) != 1 {
 		t.Errorf("%d soft limits and %d ends were told", len(f.soft), len(f.emptied))
 	}
+}
+
+// The kernel takes a watch away that it was asked for again: the leaf is watched
+// anew, and what happens to it is told.
+func TestDyingWatchIsReplaced(t *testing.T) {
+	f := newFake(t, allControllers)
+	f.Configure(time.Hour, spec.None) // nothing is seen by looking
+	l := f.leaf(limits)
+	watched := func() int32 {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !l.armed {
+			return 0
+		}
+		return l.memoryWatch
+	}
+	var dying int32
+	f.eventually("it is watched", func() bool { dying = watched(); return dying != 0 })
+	if err := f.control(func(fd int) error { _, err := unix.InotifyRmWatch(fd, uint32(dying)); return err }); err != nil {
+		t.Fatal(err)
+	}
+	f.eventually("another watch is there", func() bool { wd := watched(); return wd != 0 && wd != dying })
+	f.uses(l, 201*spec.MiB, 0)
+	f.told()
 }
 
 // The pool's counter explains the victim's death, and later nobody else's.

@@ -126,7 +126,12 @@ func (t *Tree) forget(l *Leaf) {
 	}
 }
 
-// parseInotify takes the watches out of what inotify wrote.
+// parseInotify takes the watches that have fired, or are gone, out of what inotify
+// wrote. One that fires once is gone right after it. The kernel writes its event
+// before it takes it away, and gives it back to whoever asks for another between
+// the two: that it is gone comes then when it is listened to again, and counts as
+// if it had fired. Watches that we took away ourselves are known no more; their
+// numbers are not used again before all others were (idr_alloc_cyclic).
 func parseInotify(b []byte) (watches []int32, overflow bool) {
 	for len(b) >= unix.SizeofInotifyEvent {
 		wd := int32(binary.NativeEndian.Uint32(b))
@@ -135,7 +140,7 @@ func parseInotify(b []byte) (watches []int32, overflow bool) {
 		switch {
 		case mask&unix.IN_Q_OVERFLOW != 0:
 			overflow = true
-		case mask&unix.IN_MODIFY != 0:
+		case mask&(unix.IN_MODIFY|unix.IN_IGNORED) != 0:
 			watches = append(watches, wd)
 		}
 		b = b[min(uint64(len(b)), unix.SizeofInotifyEvent+uint64(size)):]

@@ -34,8 +34,8 @@ func Guarded() bool { return os.Getenv(envPID) == strconv.Itoa(os.Getppid()) }
 // everything it started has ended. Signals that end, reload or tell go to the
 // manager. It is called by a program that has no children.
 func Run(argv []string) (code int) {
-	// The manager asks to be told when its parent dies, and that means the
-	// thread that started it (prctl(2), PR_SET_PDEATHSIG).
+	// The manager is told when its parent dies, and that means the thread that
+	// started it (prctl(2), PR_SET_PDEATHSIG).
 	runtime.LockOSThread()
 	fail := func(what string, err error) int {
 		fmt.Fprintf(os.Stderr, "workersd: %s: %v\n", what, err)
@@ -62,8 +62,11 @@ func Run(argv []string) (code int) {
 		Env:   append(os.Environ(), envPID+"="+strconv.Itoa(os.Getpid())),
 		Files: []uintptr{0, 1, 2, w.Fd()},
 		// A group of its own: Ctrl-C reaches it once, through us. A second one
-		// means "at once".
-		Sys: &syscall.SysProcAttr{Setpgid: true},
+		// means "at once". What is asked of the kernel here is asked by the manager's
+		// first thread, which never ends and never takes the rights of a worker's
+		// user: with either the kernel would forget it. ForkExec sends the signal
+		// itself where we died before it had asked.
+		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM},
 	})
 	w.Close()
 	if err != nil {

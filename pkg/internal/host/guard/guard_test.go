@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,7 +43,7 @@ func TestMain(m *testing.M) {
 func manager() int {
 	sigs := make(chan os.Signal, 16)
 	signal.Notify(sigs, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	link := Attach()
+	link := attachElsewhere()
 	unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	grace, _ := time.ParseDuration(os.Getenv(envGrace))
 	for i, script := range strings.Split(os.Getenv(envScripts), "\n") {
@@ -74,6 +75,36 @@ func manager() int {
 		}
 	}
 	return 3
+}
+
+// attachElsewhere attaches from a thread that ends then, as the runtime's threads
+// may, or change their rights.
+func attachElsewhere() (l *Link) {
+	done := make(chan struct{})
+	var attach func()
+	attach = func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		if unix.Gettid() == os.Getpid() {
+			begun := make(chan struct{})
+			go func() { // on another: the first thread stays
+				defer close(begun)
+				attach()
+			}()
+			<-begun
+			runtime.UnlockOSThread()
+			return
+		}
+		l = Attach()
+		go func(tid int) {
+			for unix.Tgkill(os.Getpid(), tid, 0) == nil {
+				time.Sleep(time.Millisecond)
+			}
+			close(done)
+		}(unix.Gettid())
+	}
+	go attach()
+	<-done
+	return l
 }
 
 // program is a guard, its manager and their workers.

@@ -24,8 +24,8 @@ type Link struct {
 	fd int
 }
 
-// Attach finds the guard of this process; nil where there is none. From then on
-// the death of the guard is a SIGTERM for us.
+// Attach finds the guard of this process; nil where there is none. The death of
+// the guard is a SIGTERM for us (see Run).
 func Attach() *Link {
 	if !Guarded() {
 		return nil
@@ -33,11 +33,6 @@ func Attach() *Link {
 	os.Unsetenv(envPID)
 	unix.CloseOnExec(linkFD)
 	unix.SetNonblock(linkFD, true)
-	parent := os.Getppid()
-	unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0)
-	if os.Getppid() != parent { // it died before we asked
-		unix.Kill(os.Getpid(), unix.SIGTERM)
-	}
 	return &Link{fd: linkFD}
 }
 

@@ -259,8 +259,9 @@ func (s *Spawner) line() (*spawnLine, error) {
 func (l *spawnLine) serve(ready chan<- error, keep []int) {
 	runtime.LockOSThread()
 	if unix.Gettid() == os.Getpid() {
-		// The first thread keeps the program's working directory, and its children
-		// are orphans only (procmem.Adopted). It is held until the line has another.
+		// The first thread keeps the program's working directory and rights, with
+		// which the signal at its parent's death would go (asUser), and its children are
+		// orphans only (procmem.Adopted). It is held until the line has another.
 		begun := make(chan error)
 		go l.serve(begun, keep)
 		ready <- <-begun

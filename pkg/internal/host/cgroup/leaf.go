@@ -36,6 +36,7 @@ type Leaf struct {
 
 	running  bool // there has been a process
 	wantsEnd bool // Emptied is to be told
+	again    bool // awaitAgain is under way
 	lost     bool // it can no longer be read, and that was said
 	deaf     bool // it cannot be watched, and that was said
 
@@ -171,7 +172,7 @@ func (l *Leaf) Kill() error {
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
-	if l.empty() {
+	if empty, _ := l.empty(); empty {
 		return nil // somebody removed it
 	}
 	// Before Linux 5.14: one by one, until no new ones appear.
@@ -279,17 +280,35 @@ func (l *Leaf) awaitEmpty() {
 			l.emptyWatch = wd
 		case !errors.Is(err, unix.ENOENT): // else it vanished, and is empty
 			l.unwatched(err)
-			time.AfterFunc(emptyEvery, l.awaitEmpty)
+			l.awaitAgain()
 		}
 	}
 	l.mu.Unlock()
 	l.checkEmpty()
 }
 
+// awaitAgain comes back to a leaf, whose lock is held, that could not be watched
+// or read: nothing else would.
+func (l *Leaf) awaitAgain() {
+	if l.again {
+		return
+	}
+	l.again = true
+	time.AfterFunc(emptyEvery, func() {
+		l.mu.Lock()
+		l.again = false
+		l.mu.Unlock()
+		l.awaitEmpty()
+	})
+}
+
 // TellIfEmpty tells Emptied if nothing lives in the leaf now.
 func (l *Leaf) TellIfEmpty() bool {
 	l.mu.Lock()
-	empty := !l.closed && l.empty()
+	empty := false
+	if !l.closed {
+		empty, _ = l.empty() // unknown: it will be killed, and awaited
+	}
 	l.mu.Unlock()
 	if empty {
 		l.tree.options.Emptied(l)
@@ -300,7 +319,14 @@ func (l *Leaf) TellIfEmpty() bool {
 // checkEmpty tells Emptied when it is wanted and true.
 func (l *Leaf) checkEmpty() {
 	l.mu.Lock()
-	tell := l.wantsEnd && !l.closed && l.empty()
+	tell := false
+	if l.wantsEnd && !l.closed {
+		var err error
+		if tell, err = l.empty(); err != nil {
+			l.unwatched(fmt.Errorf("%s: it is not known whether anything is left in it: %w", l.Path(), err))
+			l.awaitAgain()
+		}
+	}
 	if tell {
 		l.wantsEnd = false
 	}
@@ -311,12 +337,15 @@ func (l *Leaf) checkEmpty() {
 }
 
 // empty is true of a leaf that is no longer there, too: nothing can live in it.
-func (l *Leaf) empty() bool {
+func (l *Leaf) empty() (bool, error) {
 	s, err := readAt(l.dir, "cgroup.events")
-	if err != nil {
-		return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV)
+	switch {
+	case err == nil:
+		return parseFlat(s)["populated"] == 0, nil
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
+		return true, nil
 	}
-	return parseFlat(s)["populated"] == 0
+	return false, err
 }
 
 // Remove takes the leaf away. Nothing may live in it; cgroups that the worker

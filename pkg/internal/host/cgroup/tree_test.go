@@ -416,6 +416,41 @@ func TestEmptiedUnwatched(t *testing.T) {
 	}
 }
 
+// A leaf that cannot be read for a while (no descriptor, no memory) is looked at
+// again, although nothing happens to it any more.
+func TestEmptiedUnread(t *testing.T) {
+	f := newFake(t, allControllers)
+	l := f.leaf(limits)
+	events, other := filepath.Join(l.Path(), "cgroup.events"), t.TempDir()
+	put(t, other, map[string]string{"empty": "populated 0\n"})
+	swap := func(to string) {
+		t.Helper()
+		if err := os.Symlink(to, other+"/link"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(other+"/link", events); err != nil {
+			t.Fatal(err)
+		}
+	}
+	swap(other) // a directory: it can be watched, and reading it is an error
+	if l.TellIfEmpty() {
+		t.Error("told although nobody knows")
+	}
+	l.TellEmpty()
+	if len(f.emptied) != 0 {
+		t.Error("told although nobody knows")
+	}
+	swap(other + "/empty")
+	select {
+	case got := <-f.emptied:
+		if got != l {
+			t.Errorf("%v", got)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("never told")
+	}
+}
+
 // What the kernel is taking apart is no news of a worker that passes its soft
 // limit: the list of before stays.
 func TestAListOfTheDeadIsNotKept(t *testing.T) {

@@ -99,7 +99,7 @@ func (l *Leaf) unwatched(err error) {
 	}
 }
 
-// emptyEvery is how often a leaf is looked at whose end cannot be watched.
+// emptyEvery is how often a leaf is looked at whose end cannot be watched or read.
 const emptyEvery = 100 * time.Millisecond
 
 // remember begins to look after a leaf.

@@ -32,7 +32,8 @@ type Leaf struct {
 	high    spec.Bytes
 	fired   bool       // SoftPassed was told
 	liftBy  time.Time  // when the tripwire goes then, if nobody signals before
-	pending spec.Bytes // a lower memory.max that waits until less is in use
+	pending spec.Bytes // where waits: memory.max
+	waits   bool       // until less is in use, or until it can be written
 
 	running  bool // there has been a process
 	wantsEnd bool // Emptied is to be told
@@ -83,7 +84,7 @@ func (t *Tree) newLeaf(id lifecycle.ProcessID, lim Limits) (*Leaf, error) {
 // take opens a new leaf and writes every limit while nothing is charged yet, so
 // that no write reclaims anything.
 func (t *Tree) take(id lifecycle.ProcessID, lim Limits) (*Leaf, error) {
-	l := &Leaf{ID: id, tree: t, dir: -1, current: -1, limits: lim, high: lim.Soft, pending: spec.None}
+	l := &Leaf{ID: id, tree: t, dir: -1, current: -1, limits: lim, high: lim.Soft}
 	err := l.open(LeafName(id))
 	if err == nil {
 		err = l.configure()
@@ -158,7 +159,11 @@ func (l *Leaf) Started() error {
 	if l.limits.PidsMax == 0 {
 		return nil // as the kernel made it
 	}
-	return l.write(l.limits.pids())
+	err := l.write(l.limits.pids())
+	if err != nil {
+		l.limits.PidsMax = 0
+	}
+	return err
 }
 
 // Kill ends everything in the leaf with SIGKILL, at once and whatever forks.

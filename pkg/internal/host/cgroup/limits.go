@@ -71,6 +71,23 @@ func (l Limits) changes(old Limits) []setting {
 	return out
 }
 
+// keep takes the limit of a key back from old. Those of memory.high and memory.max
+// have rules of their own.
+func (l *Limits) keep(key string, old Limits) {
+	switch key {
+	case "swap_limit":
+		l.Swap = old.Swap
+	case "cpu_max":
+		l.CPUMax = old.CPUMax
+	case "cpu_weight":
+		l.CPUWeight = old.CPUWeight
+	case "io_weight":
+		l.IOWeight = old.IOWeight
+	case "pids_max":
+		l.PidsMax = old.PidsMax
+	}
+}
+
 // fresh is what the kernel gives a new cgroup.
 var fresh = Limits{Soft: spec.None, Hard: spec.None, Swap: spec.None}
 

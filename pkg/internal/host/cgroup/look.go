@@ -106,13 +106,11 @@ func (l *Leaf) inspect(now time.Time) (passed bool, u usage) {
 			l.setHigh(soft)
 		}
 	}
-	if l.fired && l.high.Set() && !now.Before(l.liftBy) {
+	if l.high.Set() && (l.fired && !now.Before(l.liftBy) || !l.limits.Soft.Set()) {
 		l.setHigh(spec.None)
 	}
-	if l.pending.Set() && spec.Bytes(u.current) < l.pending {
-		if writeAt(l.dir, "memory.max", bytesMax(l.pending)) == nil {
-			l.pending = spec.None
-		}
+	if l.waits && (!l.pending.Set() || spec.Bytes(u.current) < l.pending) {
+		l.waits = writeAt(l.dir, "memory.max", bytesMax(l.pending)) != nil
 	}
 	switch grown := u.current - l.tableMemory; {
 	case passed: // done, and the signal waits for us
@@ -137,8 +135,11 @@ func (l *Leaf) wait(now time.Time) time.Duration {
 	soft := l.limits.Soft
 	switch {
 	case l.fired && l.high.Set():
-		return l.liftBy.Sub(now)
-	case l.pending.Set(), !l.armed && soft.Set():
+		if left := l.liftBy.Sub(now); left > 0 {
+			return left
+		}
+		return soonest // it could not be lifted
+	case l.waits, l.high.Set() && !soft.Set(), !l.armed && soft.Set():
 		return check // nobody tells us
 	case l.fired:
 		return l.pace.next(l.limits.Hard, check)

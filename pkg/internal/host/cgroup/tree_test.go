@@ -349,6 +349,83 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
+// What could not be written is not believed to be in force: memory.high and
+// memory.max follow by themselves, the others with the next update.
+func TestUpdateThatCannotBeWritten(t *testing.T) {
+	f := newFake(t, allControllers)
+	l := f.leaf(limits)
+	f.uses(l, 10*spec.MiB, 0)
+	// hide takes files away, and returns what puts them back.
+	hide := func(files ...string) func() {
+		other := t.TempDir()
+		for _, name := range files {
+			if err := os.Rename(filepath.Join(l.Path(), name), filepath.Join(other, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return func() {
+			for _, name := range files {
+				if err := os.Rename(filepath.Join(other, name), filepath.Join(l.Path(), name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	update := func(next Limits, want string) {
+		t.Helper()
+		text := ""
+		if err := l.Update(next); err != nil {
+			text = err.Error()
+		}
+		if !strings.Contains(text, want) || want == "" && text != "" {
+			t.Errorf("update: %q, want %q", text, want)
+		}
+	}
+	next := Limits{Soft: 100 * spec.MiB, Hard: 150 * spec.MiB, CPUMax: 2, CPUWeight: 50, IOWeight: 50, PidsMax: 9}
+	back := hide("memory.high", "memory.max", "cpu.max", "pids.max")
+	update(next, "cpu_max: open cpu.max")
+	if got := f.read(l.Path(), "cpu.weight") + ", " + f.read(l.Path(), "io.weight"); got != "50, default 50" {
+		t.Errorf("what could be written is %s", got)
+	}
+	back()
+	for file, want := range map[string]spec.Bytes{"memory.high": next.Soft, "memory.max": next.Hard} {
+		f.eventually(file+" follows", func() bool { return f.read(l.Path(), file) == fmt.Sprint(int64(want)) })
+	}
+	update(next, "")
+	if got := f.read(l.Path(), "cpu.max") + ", " + f.read(l.Path(), "pids.max"); got != "200000 100000, 9" {
+		t.Errorf("after the same update again: %s", got)
+	}
+	back = hide("memory.max", "memory.high")
+	lifted := next
+	lifted.Hard, lifted.Soft = spec.None, spec.None
+	update(lifted, "memory.high")
+	back()
+	update(lifted, "")
+	for _, file := range []string{"memory.high", "memory.max"} {
+		f.eventually(file+" is lifted", func() bool { return f.read(l.Path(), file) == "max" })
+	}
+}
+
+// A tripwire that could not be lifted brakes a worker that passes its new limit
+// for no longer than until it can.
+func TestUpdateThatCannotLift(t *testing.T) {
+	f := newFake(t, allControllers)
+	l := f.leaf(limits)
+	f.uses(l, 150*spec.MiB, 0)
+	high, other := filepath.Join(l.Path(), "memory.high"), filepath.Join(t.TempDir(), "memory.high")
+	if err := os.Rename(high, other); err != nil {
+		t.Fatal(err)
+	}
+	next := limits
+	next.Soft = 100 * spec.MiB
+	l.Update(next)
+	f.told()
+	if err := os.Rename(other, high); err != nil {
+		t.Fatal(err)
+	}
+	f.eventually("it is lifted", func() bool { return f.read(l.Path(), "memory.high") == "max" })
+}
+
 func TestPoolLimitWaits(t *testing.T) {
 	f := newFake(t, allControllers)
 	put(t, f.workers, map[string]string{"memory.current": "1000000\n"})

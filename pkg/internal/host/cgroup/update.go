@@ -18,43 +18,76 @@ func (l *Leaf) Update(next Limits) error {
 		return nil
 	}
 	l.limits = next
-	err := l.writeAll(next.changes(old))
-	if next.PidsMax != old.PidsMax && l.running {
-		if perr := l.write(next.pids()); err == nil {
-			err = perr
-		}
-	}
-	held := l.heldNow()
+	err := l.change(old)
+	held, was := l.heldNow(), l.high
 	passed, arm := l.retarget(old, held)
 	hard, lowerable := l.rehard(old, held)
-	dir, due := l.dir, l.due
+	dir := l.dir
 	l.mu.Unlock()
 
 	// These two may reclaim. Orders for one worker come one after the other, so
 	// the leaf is not removed meanwhile; the loop may go on looking.
 	if arm {
-		err = first(err, writeAt(dir, "memory.high", bytesMax(next.Soft)))
-		l.settle(next.Soft)
+		err = first(err, l.writeHigh(dir, next.Soft, was))
 	}
 	if lowerable {
-		err = first(err, writeAt(dir, "memory.max", bytesMax(hard)))
+		err = first(err, l.writeMax(dir, hard))
 	}
 	if passed {
 		l.tree.options.SoftPassed(l, held, next.Soft)
 	}
+	l.mu.Lock()
+	due := l.due
+	l.mu.Unlock()
 	if l.tree.dueBy(due) {
 		l.tree.kick()
 	}
 	return err
 }
 
-// settle lifts the tripwire again when a look lifted it while it was written.
-func (l *Leaf) settle(written spec.Bytes) {
+// change writes what differs from old, but for memory.high and memory.max. What
+// cannot be written stays as it was, so that the next update writes it again.
+func (l *Leaf) change(old Limits) (err error) {
+	settings := l.limits.changes(old)
+	if l.running && l.limits.PidsMax != old.PidsMax {
+		settings = append(settings, l.limits.pids())
+	}
+	for _, s := range settings {
+		if werr := l.write(s); werr != nil {
+			err = first(err, werr)
+			l.limits.keep(s.key, old)
+		}
+	}
+	return err
+}
+
+// writeHigh arms the tripwire, which was elsewhere, without the lock. A look may
+// have lifted it while it was written: then it is lifted again. Where it could not
+// be written, looks take its place until one can.
+func (l *Leaf) writeHigh(dir int, soft, was spec.Bytes) error {
+	err := writeAt(dir, "memory.high", bytesMax(soft))
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.closed && l.high != written {
+	switch {
+	case l.closed:
+	case err == nil && l.high != soft:
 		l.setHigh(l.high)
+	case err != nil && l.high == soft:
+		l.high, l.due = was, l.tree.clock()
 	}
+	return err
+}
+
+// writeMax writes memory.max without the lock. Where that fails the next look
+// tries again.
+func (l *Leaf) writeMax(dir int, hard spec.Bytes) error {
+	err := writeAt(dir, "memory.max", bytesMax(hard))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.pending, l.waits, l.due = hard, true, l.tree.clock()
+	}
+	return err
 }
 
 func first(a, b error) error {
@@ -83,13 +116,13 @@ func (l *Leaf) retarget(old Limits, held spec.Bytes) (passed, arm bool) {
 	if soft == old.Soft {
 		return false, false
 	}
+	l.due = l.tree.clock() // the pace is another one now
 	if soft.Set() && held > soft {
 		l.setHigh(spec.None)
 		l.fired = true
 		return true, false
 	}
 	l.fired, l.high = false, soft
-	l.due = l.tree.clock() // the pace is another one now
 	return false, true
 }
 
@@ -100,10 +133,10 @@ func (l *Leaf) rehard(old Limits, held spec.Bytes) (hard spec.Bytes, write bool)
 		return hard, false
 	}
 	if hard.Set() && held >= hard {
-		l.pending = hard
+		l.pending, l.waits = hard, true
 		l.due = l.tree.clock()
 		return hard, false
 	}
-	l.pending = spec.None
+	l.waits = false
 	return hard, true
 }

@@ -66,8 +66,7 @@ func (p *Poller) Add(fd int, token uint64) error {
 	if p.closed {
 		return os.ErrClosed
 	}
-	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(token), Pad: int32(token >> 32)}
-	if err := unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+	if err := unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, event(token, unix.EPOLLIN)); err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
 	}
 	return nil
@@ -81,6 +80,29 @@ func (p *Poller) Remove(fd int) {
 	if !p.closed {
 		unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, fd, nil)
 	}
+}
+
+// Pause keeps the watch of fd but tells nothing of it, save once more that it has
+// ended or failed: the kernel does not let that be turned off, and edge-triggered
+// it comes only when it happens. Removing it and adding it again would need memory
+// and room (fs.epoll.max_user_watches) that may be gone by then.
+func (p *Poller) Pause(fd int, token uint64) { p.modify(fd, token, unix.EPOLLET) }
+
+// Resume takes Pause back. What there is to read by then is told.
+func (p *Poller) Resume(fd int, token uint64) { p.modify(fd, token, unix.EPOLLIN) }
+
+// modify cannot fail for a descriptor that was added (ep_modify of the kernel's
+// fs/eventpoll.c); for another it does nothing.
+func (p *Poller) modify(fd int, token uint64, events uint32) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if !p.closed {
+		unix.EpollCtl(p.fd, unix.EPOLL_CTL_MOD, fd, event(token, events))
+	}
+}
+
+func event(token uint64, events uint32) *unix.EpollEvent {
+	return &unix.EpollEvent{Events: events, Fd: int32(token), Pad: int32(token >> 32)}
 }
 
 // Wait waits until something can be read, or has ended, and calls ready with

@@ -70,14 +70,15 @@ func (k *sink) add(s *stream, a, b []byte, more bool) {
 	}
 }
 
-// pause reports whether the sink is full. Then s is not read until it is not.
+// pause reports whether the sink is full. Then s is not read until it is not; it
+// may be asked again meanwhile, because the poller tells of its end all the same.
 func (k *sink) pause(s *stream) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.pending == nil || len(k.pending.data) < sinkLimit {
 		return false
 	}
-	k.hub.poller.Remove(s.fd)
+	k.hub.poller.Pause(s.fd, s.token)
 	k.paused = append(k.paused, s)
 	return true
 }
@@ -90,7 +91,7 @@ func (k *sink) write() {
 		k.pending = nil
 		for i, s := range k.paused {
 			if s.fd >= 0 {
-				k.hub.poller.Add(s.fd, s.token)
+				k.hub.poller.Resume(s.fd, s.token)
 			}
 			k.paused[i] = nil
 		}

@@ -144,7 +144,7 @@ func (h *Hub) closeDescriptors(src *source, fds []int32) bool {
 	if slow == nil {
 		return true
 	}
-	h.poller.Remove(src.fd)
+	h.poller.Pause(src.fd, src.token)
 	go func() {
 		for _, fd := range slow {
 			unix.Close(fd)
@@ -152,7 +152,7 @@ func (h *Hub) closeDescriptors(src *source, fds []int32) bool {
 		src.ep.mu.Lock()
 		defer src.ep.unlock(h)
 		if src.fd >= 0 {
-			h.poller.Add(src.fd, src.token)
+			h.poller.Resume(src.fd, src.token)
 		}
 	}()
 	return false

@@ -42,6 +42,7 @@ type source struct {
 	token uint64
 	pipe  bool
 	lines lines // of a pipe
+	aside int   // descriptors that came with its messages and are not closed yet
 }
 
 // unlock lets go of mu, and closes what Close could not.

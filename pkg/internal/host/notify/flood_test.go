@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
@@ -221,6 +222,45 @@ func TestDescriptorWhoseCloseWaits(t *testing.T) {
 	}
 	peer.Close() // now the close ends, and its sender is heard again
 	c.await(t, bad, 3)
+}
+
+// What stands behind a message with a descriptor was said before the end, too.
+func TestDrainBehindDescriptors(t *testing.T) {
+	c := newCollector()
+	h := start(t, Options{Deliver: c.deliver})
+	id := process("a")
+	s, err := h.Open(id, os.Geteuid(), false) // and not Listen: all is left to Drain
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := unix.MemfdCreate("state", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(state)
+	before := openFiles(t)
+	send(t, s.Path, "X_WORKERSD_BEGIN=1")
+	sendWith(t, s.Path, "FDSTORE=1\nFDNAME=state", state)
+	sendWith(t, s.Path, "STATUS=stored", state)
+	send(t, s.Path, "X_WORKERSD_END=1\nX_WORKERSD_COUNT=1")
+	h.Drain(id)
+	want := []lifecycle.Event{
+		lifecycle.ExecutionBegan{Generation: 7, ID: "1"}, lifecycle.SaidStatus{Generation: 7, Text: "stored"},
+		lifecycle.ExecutionEnded{Generation: 7, ID: "1"}, lifecycle.ExecutionsCounted{Generation: 7, N: 1},
+	}
+	if d := cmp.Diff(want, c.of(id)); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	for deadline := time.Now().Add(time.Minute); openFiles(t) > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d descriptors are open, %d were before", openFiles(t), before)
+		}
+	}
+	if err := h.Listen(id); err != nil {
+		t.Fatal(err)
+	}
+	send(t, s.Path, "READY=1")
+	c.await(t, id, len(want)+1)
 }
 
 func BenchmarkDatagrams(b *testing.B) {

@@ -225,6 +225,9 @@ func (h *Hub) Listen(id lifecycle.ProcessID) error {
 		if err := h.poller.Add(src.fd, src.token); err != nil {
 			return fmt.Errorf("worker %s: %w", id.Worker, err)
 		}
+		if src.aside > 0 { // Drain came before
+			h.poller.Pause(src.fd, src.token)
+		}
 	}
 	return nil
 }
@@ -248,7 +251,8 @@ func (h *Hub) Close(id lifecycle.ProcessID) {
 
 // Drain delivers what was said before the call and is still queued. The host
 // calls it when a main process has exited, so that its last words come before
-// its end. What others of the tree go on saying does not hold it up.
+// its end. What others of the tree go on saying does not hold it up, nor do
+// descriptors whose close waits.
 func (h *Hub) Drain(id lifecycle.ProcessID) {
 	h.mu.Lock()
 	ep := h.byID[id]
@@ -262,7 +266,7 @@ func (h *Hub) Drain(id lifecycle.ProcessID) {
 	defer ep.unlock(h)
 	for _, src := range ep.sources {
 		for range drainRounds {
-			if more := h.read(r, src, roundMessages); !more {
+			if more := h.read(r, src, roundMessages, maxAside); !more {
 				break
 			}
 		}
@@ -312,7 +316,7 @@ func (h *Hub) loop() {
 				return
 			}
 			src.ep.mu.Lock()
-			h.read(r, src, roundMessages)
+			h.read(r, src, roundMessages, 0)
 			src.ep.unlock(h)
 		})
 		if err != nil {

@@ -16,6 +16,9 @@ const (
 	// drainRounds bound Drain: 64 rounds are four times the longest queue that
 	// systemd allows (net.unix.max_dgram_qlen = 512) and all that a pipe holds.
 	drainRounds = 64
+	// maxAside descriptors that Drain has read may wait for their close: one with
+	// each message of the longest queue.
+	maxAside = 512
 	// maxDescriptors can come with one message (SCM_MAX_FD of the kernel).
 	maxDescriptors = 253
 )
@@ -94,10 +97,11 @@ func (d *datagram) readControl(b []byte) {
 	}
 }
 
-// read delivers up to most messages of src, whose endpoint is locked. It
-// reports whether there may be more.
-func (h *Hub) read(r *reader, src *source, most int) bool {
-	if src.fd < 0 || src.ep.closing.Load() {
+// read delivers up to most messages of src, whose endpoint is locked, as long as
+// no more than aside descriptors of it wait for their close. It reports whether
+// there may be more.
+func (h *Hub) read(r *reader, src *source, most, aside int) bool {
+	if src.fd < 0 || src.ep.closing.Load() || src.aside > aside {
 		return false
 	}
 	if src.pipe {
@@ -117,21 +121,23 @@ func (h *Hub) read(r *reader, src *source, most int) bool {
 			return false // nothing more; a datagram socket of ours has no other end
 		}
 		h.take(r, src.ep, d)
-		if len(d.descriptors) > 0 && !h.closeDescriptors(src, d.descriptors) {
-			return false
+		if len(d.descriptors) > 0 {
+			h.closeDescriptors(src, d.descriptors)
+			if src.aside > aside {
+				return false
+			}
 		}
 	}
 	return true
 }
 
 // closeDescriptors closes what came along with a message. BARRIER waits for
-// that, so it is done after the message was handled. It reports whether src can
-// be read on.
+// that, so it is done after the message was handled.
 //
 // Closing a pipe's end never waits. Closing other things may: a socket with
 // SO_LINGER, a file on a dead server. That must hold up its sender only, so it
-// is done aside, and until then src is not read.
-func (h *Hub) closeDescriptors(src *source, fds []int32) bool {
+// is done aside, and until then the loop does not read src.
+func (h *Hub) closeDescriptors(src *source, fds []int32) {
 	var slow []int
 	for _, fd := range fds {
 		var st unix.Stat_t
@@ -142,18 +148,20 @@ func (h *Hub) closeDescriptors(src *source, fds []int32) bool {
 		}
 	}
 	if slow == nil {
-		return true
+		return
 	}
-	h.poller.Pause(src.fd, src.token)
+	if src.aside == 0 {
+		h.poller.Pause(src.fd, src.token)
+	}
+	src.aside += len(slow)
 	go func() {
 		for _, fd := range slow {
 			unix.Close(fd)
 		}
 		src.ep.mu.Lock()
 		defer src.ep.unlock(h)
-		if src.fd >= 0 {
+		if src.aside -= len(slow); src.aside == 0 && src.fd >= 0 {
 			h.poller.Resume(src.fd, src.token)
 		}
 	}()
-	return false
 }

@@ -98,11 +98,16 @@ func (d *daemon) serve() (code int, err error) {
 // manage runs the workers of a list until the end.
 func (d *daemon) manage(list spec.List) (code int, err error) {
 	problem := func(text string) { d.log.Error(text) }
+	unlock, err := history.Lock(d.o.StateDir)
+	if err != nil {
+		return ExitFailed, err
+	}
+	defer unlock()
 	if d.history, err = history.Open(d.o.StateDir, problem); err != nil {
 		return ExitFailed, err
 	}
 	defer d.history.Close()
-	generations, err := history.OpenGenerations(d.o.StateDir, problem)
+	generations, err := history.OpenGenerations(d.o.StateDir, d.history.Generation(), problem)
 	if err != nil {
 		return ExitFailed, err
 	}

@@ -39,6 +39,8 @@ type History struct {
 	recycled tally
 	lost     uint64 // records that no disk took, since that was told last
 
+	generation uint64 // the highest that Open has read
+
 	file *appender // nil: memory only
 	// queue takes records to the disk's goroutine; Close closes it. Its buffer
 	// is what a slow disk may hold up before records are lost for it.
@@ -62,7 +64,10 @@ func Open(dir string, problem func(string)) (*History, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	f, err := openAppender(filepath.Join(dir, "history"), func(r event.Record) { h.keep(r) })
+	f, err := openAppender(filepath.Join(dir, "history"), func(r event.Record) {
+		h.generation = max(h.generation, r.Generation)
+		h.keep(r)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
@@ -74,6 +79,9 @@ func Open(dir string, problem func(string)) (*History, error) {
 	go h.write(h.queue, problem)
 	return h, nil
 }
+
+// Generation is the highest that an earlier manager has written about.
+func (h *History) Generation() uint64 { return h.generation }
 
 // Add takes one record. It never waits for the disk.
 func (h *History) Add(r event.Record) {

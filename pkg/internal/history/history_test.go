@@ -381,7 +381,7 @@ func TestForgottenNames(t *testing.T) {
 	t.Cleanup(func() { maxNames = old })
 	h := reopen(t, "", &problems{})
 	defer h.Close()
-	for i := range 200 {
+	for i := range 10_000 {
 		r := record(i)
 		r.Worker = fmt.Sprint("w", i)
 		h.Add(r)

@@ -26,8 +26,10 @@ type reservation struct {
 	done  func()
 }
 
-// OpenGenerations reads the floor that was kept in dir; without dir there is none.
-func OpenGenerations(dir string, problem func(string)) (*Generations, error) {
+// OpenGenerations reads the floor that was kept in dir; without dir there is
+// none. It is above used, which the history knows: the file may be damaged, or
+// gone. Problem is told of what cannot be read or written.
+func OpenGenerations(dir string, used uint64, problem func(string)) (*Generations, error) {
 	g := &Generations{last: 1}
 	if dir == "" {
 		return g, nil
@@ -38,6 +40,10 @@ func OpenGenerations(dir string, problem func(string)) (*Generations, error) {
 	g.path = filepath.Join(dir, "generations")
 	if err := g.load(); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	if g.last <= used {
+		g.last = used + 1
+		problem(fmt.Sprintf("%s lacks generations that the history has: they go on from %d", g.path, g.last))
 	}
 	g.ask = make(chan reservation, 1)
 	g.wg.Go(func() {

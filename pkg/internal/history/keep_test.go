@@ -12,7 +12,7 @@ import (
 
 func generations(t *testing.T, dir string, told *problems) *Generations {
 	t.Helper()
-	g, err := OpenGenerations(dir, told.tell)
+	g, err := OpenGenerations(dir, 0, told.tell)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,4 +135,49 @@ func TestStops(t *testing.T) {
 	if err := (Stops{Path: "/nowhere/stopped"}).Save(names); err == nil {
 		t.Error("saved nowhere")
 	}
+}
+
+// What the history knows to be used does not come again, whatever has become of
+// the file; that is said.
+func TestGenerationsGoOnFromTheHistory(t *testing.T) {
+	dir := t.TempDir()
+	var told problems
+	h := reopen(t, dir, &told)
+	r := record(1)
+	r.Generation = 4711
+	h.Add(r)
+	h.Close()
+	h = reopen(t, dir, &told)
+	defer h.Close()
+	for _, text := range []string{"", "no seal\n", string(seal([]byte("1001")))} {
+		if err := os.WriteFile(filepath.Join(dir, "generations"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var told problems
+		g, err := OpenGenerations(dir, h.Generation(), told.tell)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g.Floor() != 4712 || len(told.all()) != 1 || !strings.Contains(told.all()[0], "go on from 4712") {
+			t.Errorf("%q: from %d, told %q", text, g.Floor(), told.all())
+		}
+		g.Close()
+	}
+}
+
+// A state directory is one manager's.
+func TestStateDirectoryIsLocked(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	unlock, err := Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Lock(dir); err == nil || !strings.Contains(err.Error(), "--state-dir") {
+		t.Errorf("a second manager: %v", err)
+	}
+	unlock()
+	if unlock, err = Lock(dir); err != nil {
+		t.Fatal(err)
+	}
+	unlock()
 }

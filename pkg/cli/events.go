@@ -42,5 +42,8 @@ func recordLine(r client.Record) string {
 	}
 	b.WriteByte(' ')
 	b.WriteString(strings.ReplaceAll(strings.TrimRight(r.Message, "\n"), "\n", "; "))
+	if r.Reason != "" { // as it stands in the log of the manager
+		b.WriteString(" reason=" + string(r.Reason))
+	}
 	return b.String()
 }

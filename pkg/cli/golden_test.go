@@ -67,7 +67,8 @@ func TestLook(t *testing.T) {
 		{Seq: 1, Time: ago(time.Minute), Kind: event.ManagerStarted, Message: "started with 8 workers"},
 		{Seq: 2, Time: ago(59 * time.Second), Kind: event.Created, Worker: "fails", PID: 12, Generation: 1, Message: "created"},
 		{Seq: 3, Time: ago(58 * time.Second), Kind: event.ManagerRefused, Message: "a.toml:1:1: one\na.toml:2:2: two\n"},
-		{Seq: 4, Time: ago(57 * time.Second), Kind: event.Warning, Worker: "fails", Message: "says \x1b[31m"},
+		{Seq: 4, Time: ago(57 * time.Second), Kind: event.Gone, Worker: "fails", PID: 12, Generation: 1, Reason: event.Crashed, Message: "is not existed any more: crashed with exit 3"},
+		{Seq: 5, Time: ago(56 * time.Second), Kind: event.Warning, Worker: "fails", Message: "says \x1b[31m"},
 	}
 	g.lines(f, "status", "status fails held#1", "show *", "why queue@10.0.0.1,mail", "why -n 1 queue@10.0.0.1,mail", "events", "events --json -n 2", "status --json fails")
 	f.answer["why"] = []client.Record{}

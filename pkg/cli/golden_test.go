@@ -74,7 +74,7 @@ func TestLook(t *testing.T) {
 	f.answer["why"] = []client.Record{}
 	g.lines(f, "why once")
 	quiet := fleet()
-	quiet.Manager = client.Manager{PID: 1, Started: ago(3 * time.Second), Now: now, Enforcement: "kernel", Workers: 1, Wanted: 1, Up: 1, Stopping: true}
+	quiet.Manager = client.Manager{PID: 1, Started: ago(3 * time.Second), Now: now, Enforcement: "kernel", Because: "/sys/fs/cgroup/system.slice/workersd.service", Workers: 1, Wanted: 1, Up: 1, Stopping: true}
 	quiet.Workers = quiet.Workers[:1]
 	f.answer["status"] = quiet
 	g.lines(f, "status")

@@ -46,9 +46,8 @@ func (a *app) printStatus(s client.Status) {
 		fmt.Fprint(a.out, "; stopping")
 	}
 	fmt.Fprintln(a.out)
-	if m.Enforcement == "sampled" {
-		fmt.Fprintf(a.out, "enforcement: sampled, because %s\n", m.Because)
-	}
+	where := map[bool]string{true: "in", false: "because"}[m.Enforcement == "kernel"]
+	fmt.Fprintf(a.out, "enforcement: %s, %s %s\n", m.Enforcement, where, m.Because)
 	fmt.Fprintln(a.out)
 	a.printWorkers(s.Workers, m.Now)
 }

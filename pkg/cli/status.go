@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -55,10 +57,40 @@ func (a *app) printStatus(s client.Status) {
 // printWorkers is the table of status, and of what the verbs have done.
 func (a *app) printWorkers(ws []client.Worker, now time.Time) {
 	t := table{head: []string{"NAME", "STATE", "PID", "GEN", "UPTIME", "EXECS", "MEMORY", "SOFT", "HARD", "RESTARTS", "LAST"}, right: "PID GEN UPTIME EXECS MEMORY SOFT HARD RESTARTS"}
+	busy := slices.ContainsFunc(ws, func(w client.Worker) bool { return doing(w) != "" })
+	if busy {
+		t.head = append(t.head, "NOW")
+	}
 	for _, w := range ws {
-		t.add(stateColor(w), a.row(w, now)...)
+		cells := a.row(w, now)
+		if busy {
+			cells = append(cells, doing(w))
+		}
+		t.add(stateColor(w), cells...)
 	}
 	t.write(a.out, a.color)
+}
+
+// doing is what a worker does now, as far as it has said so: its execution with
+// its age, the oldest where there are several, and its own words.
+func doing(w client.Worker) string {
+	var text string
+	if n := len(w.Running); n > 0 {
+		e := slices.MaxFunc(w.Running, func(a, b client.Execution) int { return cmp.Compare(a.Age, b.Age) })
+		text = e.ID + " for " + age(e.Age)
+		if n > 1 {
+			text = fmt.Sprintf("%s and %d more", text, n-1)
+		}
+	}
+	const most = 60 // of a table's line
+	said := []rune(w.StatusText)
+	if len(said) > most {
+		said = append(said[:most:most], '…')
+	}
+	if text != "" && len(said) > 0 {
+		text += ", "
+	}
+	return text + string(said)
 }
 
 func (a *app) row(w client.Worker, now time.Time) []string {

@@ -2,8 +2,11 @@ package notify
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -222,6 +225,74 @@ func TestDescriptorWhoseCloseWaits(t *testing.T) {
 	}
 	peer.Close() // now the close ends, and its sender is heard again
 	c.await(t, bad, 3)
+}
+
+// A pipe whose lock somebody holds is no better: neither looking at it nor closing
+// it may hold up others.
+func TestDescriptorOfABusyPipe(t *testing.T) {
+	c := newCollector()
+	h := start(t, Options{Deliver: c.deliver})
+	bad, good := process("bad"), process("good")
+	from, to := open(t, h, bad), open(t, h, good)
+	pipe, letGo := busyPipe(t)
+	sendWith(t, from, "WATCHDOG=1", pipe)
+	unix.Close(pipe) // the message has the last copy
+	c.await(t, bad, 1)
+	send(t, to, "READY=1")
+	c.await(t, good, 1)
+	letGo()
+	send(t, from, "READY=1")
+	c.await(t, bad, 2)
+}
+
+// busyPipe is the writing end of a pipe that is spliced into a socket which takes
+// nothing more: the kernel holds the lock of the pipe meanwhile (splice_to_socket).
+func busyPipe(t *testing.T) (to int, letGo func()) {
+	t.Helper()
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.SetNonblock(pair[0], true)
+	for err == nil {
+		_, err = unix.Write(pair[0], make([]byte, 4<<10))
+	}
+	unix.SetNonblock(pair[0], false)
+	if _, err := unix.Write(pipe[1], make([]byte, 4<<10)); err != nil {
+		t.Fatal(err)
+	}
+	thread, done := make(chan int, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		thread <- unix.Gettid()
+		unix.Splice(pipe[0], nil, pair[0], nil, 4<<10, 0)
+	}()
+	letGo = sync.OnceFunc(func() {
+		unix.Close(pair[1])
+		<-done
+		unix.Close(pair[0])
+		unix.Close(pipe[0])
+	})
+	t.Cleanup(letGo)
+	waiting := fmt.Sprintf("/proc/self/task/%d/syscall", <-thread)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		b, err := os.ReadFile(waiting)
+		if err != nil {
+			t.Skipf("it takes a kernel that tells what a thread waits for: %v", err)
+		}
+		if strings.HasPrefix(string(b), strconv.Itoa(unix.SYS_SPLICE)+" ") {
+			return pipe[1], letGo
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the splice does not wait, but %q", b)
+		}
+	}
 }
 
 // What stands behind a message with a descriptor was said before the end, too.

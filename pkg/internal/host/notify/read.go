@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -134,33 +135,23 @@ func (h *Hub) read(r *reader, src *source, most, aside int) bool {
 // closeDescriptors closes what came along with a message. BARRIER waits for
 // that, so it is done after the message was handled.
 //
-// Closing a pipe's end never waits. Closing other things may: a socket with
-// SO_LINGER, a file on a dead server. That must hold up its sender only, so it
+// Closing may wait: for a socket with SO_LINGER, a file on a dead server, a pipe
+// whose lock is held by who splices it into something full. To ask what it is may
+// wait as well (fstat(2), F_GETPIPE_SZ). That must hold up its sender only, so it
 // is done aside, and until then the loop does not read src.
 func (h *Hub) closeDescriptors(src *source, fds []int32) {
-	var slow []int
-	for _, fd := range fds {
-		var st unix.Stat_t
-		if err := unix.Fstat(int(fd), &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
-			unix.Close(int(fd))
-		} else {
-			slow = append(slow, int(fd))
-		}
-	}
-	if slow == nil {
-		return
-	}
+	fds = slices.Clone(fds)
 	if src.aside == 0 {
 		h.poller.Pause(src.fd, src.token)
 	}
-	src.aside += len(slow)
+	src.aside += len(fds)
 	go func() {
-		for _, fd := range slow {
-			unix.Close(fd)
+		for _, fd := range fds {
+			unix.Close(int(fd))
 		}
 		src.ep.mu.Lock()
 		defer src.ep.unlock(h)
-		if src.aside -= len(slow); src.aside == 0 && src.fd >= 0 {
+		if src.aside -= len(fds); src.aside == 0 && src.fd >= 0 {
 			h.poller.Resume(src.fd, src.token)
 		}
 	}()

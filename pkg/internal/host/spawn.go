@@ -19,7 +19,6 @@ func (h *Host) Spawn(order supervisor.SpawnOrder) {
 		defer close(p.begun)
 		pid, err := h.spawn(p, order)
 		if err != nil {
-			h.logs.Forget(p.id.Worker)
 			h.mu.Lock()
 			delete(h.procs, p.id)
 			h.mu.Unlock()
@@ -66,6 +65,11 @@ func (h *Host) spawn(p *proc, order supervisor.SpawnOrder) (pid int, err error) 
 		return 0, err
 	}
 	defer out.Close()
+	defer func() {
+		if err != nil { // not before: an older process of the worker may have its place
+			h.logs.Forget(p.id.Worker)
+		}
+	}()
 	hold, err := h.hold.prepare(p.id, w)
 	if err != nil {
 		return 0, err

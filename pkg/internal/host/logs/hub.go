@@ -164,7 +164,7 @@ func (h *Hub) Update(w *spec.Worker) {
 }
 
 // Forget gives back the worker's place among the journal streams. The host
-// calls it when a process is gone.
+// calls it once for each Open that succeeded, when the process is gone.
 func (h *Hub) Forget(worker string) { h.journal.forget(worker) }
 
 // Reopen makes each log file be opened anew before the next write: somebody has

@@ -86,16 +86,17 @@ func explain(st Start, err error) error {
 	return fmt.Errorf("command %s: %w", path, err)
 }
 
-// shebang is the interpreter of a script, "" if it is none.
+// shebang is the interpreter of a script, "" if it is none. Like readPIDs it is
+// by system calls alone.
 func shebang(path string) string {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
+	defer unix.Close(fd)
 	buf := make([]byte, 256)
-	n, _ := f.Read(buf)
-	line, _, _ := bytes.Cut(buf[:n], []byte("\n"))
+	n, _ := unix.Read(fd, buf)
+	line, _, _ := bytes.Cut(buf[:max(n, 0)], []byte("\n"))
 	rest, ok := bytes.CutPrefix(line, []byte("#!"))
 	if !ok {
 		return ""

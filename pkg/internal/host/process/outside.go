@@ -2,7 +2,6 @@ package process
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -91,30 +90,39 @@ func (st *Start) protect(pid int) error {
 }
 
 // members are the processes in the cgroup of the start or, without one, the
-// children of pid and theirs.
+// children of pid's first thread and theirs.
 func (st *Start) members(pid int) (pids []int) {
 	if st.CgroupFD >= 0 {
 		return readPIDs(st.CgroupFD, "cgroup.procs")
 	}
-	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	for _, task := range tasks {
-		// Where the kernel does not tell (CONFIG_PROC_CHILDREN) there are none.
-		for _, child := range readPIDs(unix.AT_FDCWD, fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name())) {
-			pids = append(append(pids, child), st.members(child)...)
-		}
+	// Where the kernel does not tell (CONFIG_PROC_CHILDREN) there are none.
+	for _, child := range readPIDs(unix.AT_FDCWD, fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)) {
+		pids = append(append(pids, child), st.members(child)...)
 	}
 	return pids
 }
 
+// readPIDs is by system calls alone: it runs on a thread with descriptors of its
+// own, and what package os does besides (it logs for go test) belongs to those of
+// the program.
 func readPIDs(dir int, name string) (pids []int) {
 	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	b, _ := io.ReadAll(f)
-	for _, field := range strings.Fields(string(b)) {
+	defer unix.Close(fd)
+	var text []byte
+	for buf := make([]byte, 4096); ; {
+		n, err := unix.Read(fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if n <= 0 {
+			break
+		}
+		text = append(text, buf[:n]...)
+	}
+	for _, field := range strings.Fields(string(text)) {
 		if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
 			pids = append(pids, pid)
 		}

@@ -86,8 +86,8 @@ func explain(st Start, err error) error {
 	return fmt.Errorf("command %s: %w", path, err)
 }
 
-// shebang is the interpreter of a script, "" if it is none. Like readPIDs it is
-// by system calls alone.
+// shebang is the interpreter of a script, "" if it is none. Like
+// setOOMScoreAdj it is by system calls alone.
 func shebang(path string) string {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -5,19 +5,24 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // inherited is our own oom_score_adj, which children get.
 var inherited = func() int {
-	b, err := os.ReadFile("/proc/self/oom_score_adj")
-	if err != nil {
-		return 0
-	}
-	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	n, _ := oomScoreAdj(os.Getpid())
 	return n
 }()
+
+func oomScoreAdj(pid int) (int, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(b)))
+}
 
 // refusals gathers what was refused to a process that runs all the same: a limit
 // is never dropped in silence.
@@ -62,67 +67,54 @@ var ourNice = func() int {
 	return 20 - n
 }()
 
-// protect sets oom_score_adj, from outside, right after the start: that of the
-// process, and of what it has started by then, which has ours. A worker inherits
-// the manager's protection from the OOM killer otherwise, and then no limit kills
-// it (at -1000 memory.max hangs the process instead). Raising is always allowed
-// (proc_pid_oom_score_adj(5)); a desktop session that starts us with more than the
-// default keeps it.
-func (st *Start) protect(pid int) error {
-	adj := st.OOMScoreAdj
-	if adj == inherited {
-		return nil
-	}
-	if err := setOOMScoreAdj(pid, adj); err != nil {
-		return err
-	}
+// protectAfter is when what a process has started in its first moment gets its
+// oom_score_adj: later than any fork that was under way when it got its own.
+const protectAfter = 100 * time.Millisecond
+
+// protectTree sets oom_score_adj for what a process started before it had its own,
+// and that still has the manager's: its protection from the OOM killer would be
+// a stranger's for good. What a worker has set itself stays.
+func (s *Spawner) protectTree(pid int, st Start) {
 	done := map[int]bool{pid: true}
 	for fresh, rounds := true, 0; fresh && rounds < 100; rounds++ {
 		fresh = false
-		for _, p := range st.members(pid) {
+		for _, p := range s.members(pid, st) {
 			if !done[p] { // forked by one that had not been reached
 				done[p], fresh = true, true
-				setOOMScoreAdj(p, adj)
+				if is, err := oomScoreAdj(p); err == nil && is == inherited {
+					setOOMScoreAdj(p, st.OOMScoreAdj)
+				}
 			}
 		}
 	}
-	return nil
 }
 
 // members are the processes in the cgroup of the start or, without one, the
-// children of pid's first thread and theirs.
-func (st *Start) members(pid int) (pids []int) {
-	if st.CgroupFD >= 0 {
-		return readPIDs(st.CgroupFD, "cgroup.procs")
+// children of pid and theirs.
+func (s *Spawner) members(pid int, st Start) []int {
+	if st.CgroupPath != "" {
+		return readPIDs(st.CgroupPath + "/cgroup.procs")
 	}
-	// Where the kernel does not tell (CONFIG_PROC_CHILDREN) there are none.
-	for _, child := range readPIDs(unix.AT_FDCWD, fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)) {
-		pids = append(append(pids, child), st.members(child)...)
+	if !s.table.Is(pid) {
+		return nil // another's by now
+	}
+	return childrenOf(pid)
+}
+
+func childrenOf(pid int) (pids []int) {
+	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	for _, task := range tasks {
+		// Where the kernel does not tell (CONFIG_PROC_CHILDREN) there are none.
+		for _, child := range readPIDs(fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name())) {
+			pids = append(append(pids, child), childrenOf(child)...)
+		}
 	}
 	return pids
 }
 
-// readPIDs is by system calls alone: it runs on a thread with descriptors of its
-// own, and what package os does besides (it logs for go test) belongs to those of
-// the program.
-func readPIDs(dir int, name string) (pids []int) {
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil
-	}
-	defer unix.Close(fd)
-	var text []byte
-	for buf := make([]byte, 4096); ; {
-		n, err := unix.Read(fd, buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if n <= 0 {
-			break
-		}
-		text = append(text, buf[:n]...)
-	}
-	for _, field := range strings.Fields(string(text)) {
+func readPIDs(path string) (pids []int) {
+	b, _ := os.ReadFile(path)
+	for _, field := range strings.Fields(string(b)) {
 		if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
 			pids = append(pids, pid)
 		}
@@ -130,7 +122,17 @@ func readPIDs(dir int, name string) (pids []int) {
 	return pids
 }
 
+// setOOMScoreAdj writes /proc/PID/oom_score_adj unless it is so already. A
+// worker inherits the manager's protection from the OOM killer otherwise, and
+// then no limit kills it (at -1000 memory.max hangs the process instead). Raising
+// is always allowed (proc_pid_oom_score_adj(5)); a desktop session that starts us
+// with more than the default keeps it. By system calls alone: it runs on a thread
+// with descriptors of its own, too, and what package os does besides (it logs for
+// go test) belongs to those of the program.
 func setOOMScoreAdj(pid, adj int) error {
+	if adj == inherited {
+		return nil
+	}
 	fd, err := unix.Open(fmt.Sprintf("/proc/%d/oom_score_adj", pid), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err

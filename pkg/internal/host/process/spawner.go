@@ -177,6 +177,9 @@ func (s *Spawner) Do(st Start, ended func(lifecycle.Status)) (pid int, err error
 	}
 	var problems []string
 	s.await(line, func() { pid, problems, err = s.run(line, st, fds, ended) })
+	if err == nil && st.OOMScoreAdj != inherited {
+		time.AfterFunc(protectAfter, func() { s.protectTree(pid, st) })
+	}
 	for _, p := range problems {
 		if st.Problem != nil {
 			st.Problem(p)
@@ -319,7 +322,7 @@ func (s *Spawner) run(l *spawnLine, st Start, fds []int, ended func(lifecycle.St
 		s.table.end(since, 0, nil)
 		return 0, nil, explain(st, err)
 	}
-	refused.add("oom_score_adj", st.OOMScoreAdj, st.protect(pid), "below the manager's own it takes CAP_SYS_RESOURCE")
+	refused.add("oom_score_adj", st.OOMScoreAdj, setOOMScoreAdj(pid, st.OOMScoreAdj), "below the manager's own it takes CAP_SYS_RESOURCE")
 	s.table.end(since, pid, ended)
 	return pid, refused, nil
 }

@@ -231,18 +231,28 @@ func TestDescriptorWhoseCloseWaits(t *testing.T) {
 // it may hold up others.
 func TestDescriptorOfABusyPipe(t *testing.T) {
 	c := newCollector()
-	h := start(t, Options{Deliver: c.deliver})
+	entered, leave := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	h := start(t, Options{Deliver: func(id lifecycle.ProcessID, ev lifecycle.Event) {
+		once.Do(func() { close(entered); <-leave })
+		c.deliver(id, ev)
+	}})
 	bad, good := process("bad"), process("good")
 	from, to := open(t, h, bad), open(t, h, good)
 	pipe, letGo := busyPipe(t)
+	// While the hub is held up the message has a copy, so ours is not the last
+	// one and its close does not wait.
+	send(t, from, "READY=1")
+	<-entered
 	sendWith(t, from, "WATCHDOG=1", pipe)
-	unix.Close(pipe) // the message has the last copy
-	c.await(t, bad, 1)
+	unix.Close(pipe)
+	close(leave)
+	c.await(t, bad, 2)
 	send(t, to, "READY=1")
 	c.await(t, good, 1)
 	letGo()
-	send(t, from, "READY=1")
-	c.await(t, bad, 2)
+	send(t, from, "STOPPING=1")
+	c.await(t, bad, 3)
 }
 
 // busyPipe is the writing end of a pipe that is spliced into a socket which takes

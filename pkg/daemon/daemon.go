@@ -34,7 +34,7 @@ type daemon struct {
 	term    *terminal
 	journal *systemd.Journal // nil in a terminal
 	log     *slog.Logger
-	flush   func(context.Context) // of the log; nil where there is a journal
+	flush   func(context.Context) // writes what waits of the log
 	systemd *systemd.Notifier
 	history *history.History
 	host    *host.Host
@@ -316,6 +316,7 @@ func (d *daemon) setupLog() {
 	if d.o.Log == nil && d.service && systemd.StderrIsJournal() {
 		d.journal = systemd.NewJournal(d.o.Stderr)
 		d.log = slog.New(d.journal.Handler(level))
+		d.flush = func(ctx context.Context) { d.journal.Close(ctx) }
 	} else {
 		to := d.o.Log
 		if to == nil {
@@ -331,9 +332,5 @@ func (d *daemon) closeLog() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainPatience)
 	defer cancel()
 	d.systemd.Flush(ctx)
-	if d.journal != nil {
-		d.journal.Close(ctx)
-	} else {
-		d.flush(ctx)
-	}
+	d.flush(ctx)
 }

@@ -12,6 +12,10 @@ import (
 // dropped and counted, because no line is worth a worker.
 const logQueue = 4096
 
+// keptQueue is for how many of them room is kept when they are written: what
+// thousands of starts have said at once is a megabyte.
+const keptQueue = 64
+
 // queued hands records to a handler that may block: a person who pages through
 // the log, a terminal that is held, a pipe that nobody reads. One goroutine
 // waits for it, and nobody who logs does, least of all the loop.
@@ -102,8 +106,12 @@ func (q *queue) write(h slog.Handler) {
 			h.Handle(ctx, slog.NewRecord(time.Now(), slog.LevelWarn,
 				fmt.Sprintf("%d lines of the log were dropped: they were not read in time", dropped), 0))
 		}
+		idle := len(batch) == 0 && dropped == 0
+		if cap(batch) > keptQueue {
+			batch = nil // a burst is no reason to keep its room
+		}
 		clear(batch)
-		if len(batch) == 0 && dropped == 0 {
+		if idle {
 			if closed {
 				return
 			}

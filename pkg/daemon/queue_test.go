@@ -62,5 +62,8 @@ func TestLogIsWrittenAtTheEnd(t *testing.T) {
 	if n := strings.Count(out.String(), "msg=m g.k=v\n"); n != 100 {
 		t.Errorf("%d of 100 lines", n)
 	}
+	if room := cap(h.q.waiting); room > keptQueue {
+		t.Errorf("room for %d lines is kept", room)
+	}
 	log.Info("too late") // and no panic
 }

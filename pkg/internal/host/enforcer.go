@@ -22,7 +22,7 @@ type enforcer interface {
 }
 
 // holder holds the tree of one process. Its methods are called from the order
-// queue of one worker, one at a time, save memory and contains.
+// queue of one worker, one at a time, save memory, contains and pids.
 type holder interface {
 	// place is the directory to be born into, -1 where there is none.
 	place() (fd int, path string)
@@ -41,10 +41,12 @@ type holder interface {
 	update(w *spec.Worker)
 	// release gives back what prepare took.
 	release() error
-	// memory is what the tree uses now, and contains whether pid is in the tree;
-	// both may be called by any goroutine.
+	// memory is what the tree uses now, contains whether pid is in the tree, and
+	// pids who is, as far as one look tells, in a slice of the caller's; any
+	// goroutine may call them.
 	memory() (spec.Bytes, bool)
 	contains(pid int) (in, known bool)
+	pids() []int
 	// statistics are the kernel's own, nil where it keeps none of the tree.
 	statistics() *event.Statistics
 }

@@ -82,6 +82,10 @@ func (l *leaf) update(w *spec.Worker)             { l.complain(l.Update(cgroup.L
 func (l *leaf) release() error                    { return l.Remove() }
 func (l *leaf) memory() (spec.Bytes, bool)        { return l.Memory() }
 func (l *leaf) contains(pid int) (in, known bool) { return l.Contains(pid) }
+func (l *leaf) pids() []int {
+	pids, _ := l.Procs() // it cannot be read: it is going
+	return pids
+}
 func (l *leaf) statistics() *event.Statistics {
 	s, err := l.k.tree.Statistics(l.ID)
 	if err != nil {

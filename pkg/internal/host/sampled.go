@@ -403,6 +403,19 @@ func (t *session) contains(pid int) (in, known bool) {
 	return by == t, known
 }
 
+// pids are those that descend from the main process while it lives. Who has lost
+// a parent meanwhile is missed: a pass over /proc costs more than the start did.
+func (t *session) pids() []int {
+	t.s.mu.Lock()
+	pid := t.pid
+	t.s.mu.Unlock()
+	if !t.s.children.Is(pid) {
+		return nil // another's by now
+	}
+	var table procmem.Table
+	return append(table.Below(pid), pid)
+}
+
 // ownerOf is the tree that a process is in, nil for none that is known; ours says
 // that we are above it all the same, and known is false when it is gone. It reads
 // the process and its ancestors, no more.

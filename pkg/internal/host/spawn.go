@@ -3,6 +3,8 @@ package host
 import (
 	"errors"
 	"os"
+	"slices"
+	"time"
 
 	"github.com/workersd/workersd/pkg/internal/host/process"
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
@@ -110,7 +112,26 @@ func (h *Host) spawn(p *proc, order supervisor.SpawnOrder) (pid int, err error) 
 	}
 	p.mu.Unlock()
 	hold.started(pid)
+	if !process.Inherits(w.OOMScoreAdj) {
+		time.AfterFunc(earlyChildren, func() { adjustChildren(hold, pid, w.OOMScoreAdj) })
+	}
 	return pid, nil
+}
+
+// earlyChildren is when what a process has started in its first moment gets its
+// oom_score_adj: later than any fork that was under way when it got its own.
+const earlyChildren = 100 * time.Millisecond
+
+// adjustChildren gives its oom_score_adj to what the main process started before
+// it had it itself, and again to what those have forked meanwhile. The rounds are
+// bounded: nobody forks for ever and escapes.
+func adjustChildren(hold holder, main, adj int) {
+	for range 100 {
+		children := slices.DeleteFunc(hold.pids(), func(pid int) bool { return pid == main })
+		if !process.GiveOOMScoreAdj(children, adj) {
+			return
+		}
+	}
 }
 
 func (p *proc) hold() holder {

@@ -87,7 +87,7 @@ func explain(st Start, err error) error {
 }
 
 // shebang is the interpreter of a script, "" if it is none. Like
-// setOOMScoreAdj it is by system calls alone.
+// writeOOMScoreAdj it is by system calls alone.
 func shebang(path string) string {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -1,11 +1,11 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,8 +29,7 @@ func oomScoreAdj(pid int) (int, error) {
 type refusals []string
 
 func (r *refusals) add(key string, value int, err error, hint string) {
-	// A process that has ended needs none.
-	if err != nil && err != unix.ESRCH && err != unix.ENOENT {
+	if err != nil && !gone(err) { // who has ended needs none
 		*r = append(*r, fmt.Sprintf("%s = %d cannot be set: %v (%s)", key, value, err, hint))
 	}
 }
@@ -67,81 +66,56 @@ var ourNice = func() int {
 	return 20 - n
 }()
 
-// protectAfter is when what a process has started in its first moment gets its
-// oom_score_adj: later than any fork that was under way when it got its own.
-const protectAfter = 100 * time.Millisecond
+// Inherits reports whether adj is our own oom_score_adj, which children get anyway.
+func Inherits(adj int) bool { return adj == inherited }
 
-// protectTree sets oom_score_adj for what a process started before it had its own,
-// and that still has the manager's: its protection from the OOM killer would be
-// a stranger's for good. What a worker has set itself stays.
-func (s *Spawner) protectTree(pid int, st Start) {
-	done := map[int]bool{pid: true}
-	for fresh, rounds := true, 0; fresh && rounds < 100; rounds++ {
-		fresh = false
-		for _, p := range s.members(pid, st) {
-			if !done[p] { // forked by one that had not been reached
-				done[p], fresh = true, true
-				if is, err := oomScoreAdj(p); err == nil && is == inherited {
-					setOOMScoreAdj(p, st.OOMScoreAdj)
-				}
-			}
+// GiveOOMScoreAdj sets oom_score_adj for those of pids that still have the
+// manager's: its protection from the OOM killer would be a stranger's for good.
+// What a worker has set itself stays. Again says that one had the manager's, or
+// is gone and may have had it: what it has forked before is to be given it, too.
+func GiveOOMScoreAdj(pids []int, adj int) (again bool) {
+	for _, pid := range pids {
+		is, err := oomScoreAdj(pid)
+		if err == nil && is != inherited {
+			continue
 		}
-	}
-}
-
-// members are the processes in the cgroup of the start or, without one, the
-// children of pid and theirs.
-func (s *Spawner) members(pid int, st Start) []int {
-	if st.CgroupPath != "" {
-		return readPIDs(st.CgroupPath + "/cgroup.procs")
-	}
-	if !s.table.Is(pid) {
-		return nil // another's by now
-	}
-	return childrenOf(pid)
-}
-
-func childrenOf(pid int) (pids []int) {
-	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	for _, task := range tasks {
-		// Where the kernel does not tell (CONFIG_PROC_CHILDREN) there are none.
-		for _, child := range readPIDs(fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name())) {
-			pids = append(append(pids, child), childrenOf(child)...)
+		if err == nil {
+			err = writeOOMScoreAdj(pid, adj)
 		}
+		again = again || err == nil || gone(err)
 	}
-	return pids
+	return again
 }
 
-func readPIDs(path string) (pids []int) {
-	b, _ := os.ReadFile(path)
-	for _, field := range strings.Fields(string(b)) {
-		if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
+// gone says that the process that a file of /proc was about has ended.
+func gone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) }
 
 // setOOMScoreAdj writes /proc/PID/oom_score_adj unless it is so already. A
 // worker inherits the manager's protection from the OOM killer otherwise, and
 // then no limit kills it (at -1000 memory.max hangs the process instead). Raising
 // is always allowed (proc_pid_oom_score_adj(5)); a desktop session that starts us
-// with more than the default keeps it. By system calls alone: it runs on a thread
-// with descriptors of its own, too, and what package os does besides (it logs for
-// go test) belongs to those of the program.
+// with more than the default keeps it.
 func setOOMScoreAdj(pid, adj int) error {
 	if adj == inherited {
 		return nil
 	}
+	err := writeOOMScoreAdj(pid, adj)
+	if adj == 0 && (err == unix.EACCES || err == unix.EPERM) {
+		return nil
+	}
+	return err
+}
+
+// writeOOMScoreAdj does it by system calls alone: it runs on a thread with
+// descriptors of its own, too, and what package os does besides (it logs for go
+// test) belongs to those of the program.
+func writeOOMScoreAdj(pid, adj int) error {
 	fd, err := unix.Open(fmt.Sprintf("/proc/%d/oom_score_adj", pid), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
 	_, err = unix.Write(fd, []byte(strconv.Itoa(adj)))
-	if adj == 0 && (err == unix.EACCES || err == unix.EPERM) {
-		return nil
-	}
 	return err
 }
 

@@ -177,9 +177,6 @@ func (s *Spawner) Do(st Start, ended func(lifecycle.Status)) (pid int, err error
 	}
 	var problems []string
 	s.await(line, func() { pid, problems, err = s.run(line, st, fds, ended) })
-	if err == nil && st.OOMScoreAdj != inherited {
-		time.AfterFunc(protectAfter, func() { s.protectTree(pid, st) })
-	}
 	for _, p := range problems {
 		if st.Problem != nil {
 			st.Problem(p)

@@ -1,6 +1,7 @@
 package procmem
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -249,6 +250,43 @@ func TestAdopted(t *testing.T) {
 	after, _ := table.Adopted()
 	if !slices.Contains(now, pid) || slices.Contains(before, pid) || slices.Contains(after, pid) {
 		t.Errorf("orphan %d: before %v, while it lived %v, after %v", pid, before, now, after)
+	}
+}
+
+// Below are children of any generation and of any thread, and no others.
+func TestBelow(t *testing.T) {
+	var table Table
+	if _, ok := table.Adopted(); !ok {
+		t.Skip("the kernel has no CONFIG_PROC_CHILDREN; host leaves early children out")
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := exec.Command("/bin/sh", "-c", "sh -c 'sleep 1000 & echo $! $$; wait' & wait")
+	cmd.Stdout = w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	var child, grandchild int
+	if _, err := fmt.Fscan(r, &grandchild, &child); err != nil {
+		t.Fatal(err)
+	}
+	below, ofUs, ofLeaf := table.Below(cmd.Process.Pid), table.Below(os.Getpid()), table.Below(grandchild)
+	for _, pid := range []int{grandchild, child, cmd.Process.Pid} {
+		syscall.Kill(pid, syscall.SIGKILL)
+		syscall.Wait4(pid, nil, 0, nil)
+	}
+	if !slices.Equal(below, []int{child, grandchild}) || len(ofLeaf) != 0 {
+		t.Errorf("below it %v, below its grandchild %v; want %d and %d, and none", below, ofLeaf, child, grandchild)
+	}
+	if !slices.Contains(ofUs, grandchild) {
+		t.Errorf("below us %v, without %d", ofUs, grandchild)
+	}
+	if gone := table.Below(grandchild); len(gone) != 0 {
+		t.Errorf("below one that is gone %v", gone)
 	}
 }
 

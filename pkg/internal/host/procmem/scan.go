@@ -255,8 +255,26 @@ func (t *Table) Find(pid int) (Proc, bool) {
 // thread forked: thousands of workers need not be read to see that nothing is
 // left of one. ok is false where the kernel does not tell (CONFIG_PROC_CHILDREN).
 func (t *Table) Adopted() (pids []int, ok bool) {
-	self := strconv.Itoa(os.Getpid())
-	fd, err := unix.Open(t.root()+"/self/task/"+self+"/children", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	return t.children("self", strconv.Itoa(os.Getpid()))
+}
+
+// Below are the children of a process and theirs; none where the kernel does not
+// tell. Children that come or go meanwhile may be missed.
+func (t *Table) Below(pid int) (pids []int) {
+	self := strconv.Itoa(pid)
+	tasks, _ := os.ReadDir(t.root() + "/" + self + "/task")
+	for _, task := range tasks {
+		children, _ := t.children(self, task.Name())
+		for _, child := range children {
+			pids = append(append(pids, child), t.Below(child)...)
+		}
+	}
+	return pids
+}
+
+// children are those of one thread of a process (proc_tid_children(5)).
+func (t *Table) children(process, thread string) (pids []int, ok bool) {
+	fd, err := unix.Open(t.root()+"/"+process+"/task/"+thread+"/children", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, false
 	}

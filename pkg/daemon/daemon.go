@@ -316,14 +316,14 @@ func (d *daemon) setupLog() {
 	if d.o.Log == nil && d.service && systemd.StderrIsJournal() {
 		d.journal = systemd.NewJournal(d.o.Stderr)
 		d.log = slog.New(d.journal.Handler(level))
-		d.flush = func(ctx context.Context) { d.journal.Close(ctx) }
+		d.flush = d.journal.Close
 	} else {
 		to := d.o.Log
 		if to == nil {
 			to = newTerminalLogger(d.o.Stderr, level)
 		}
 		h := newQueued(to.Handler())
-		d.log, d.flush = slog.New(h), h.Close
+		d.log, d.flush = slog.New(h), h.q.Close
 	}
 	d.systemd = systemd.NewNotifier(d.log)
 }

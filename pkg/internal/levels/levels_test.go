@@ -14,11 +14,12 @@ const module = "github.com/workersd/workersd/"
 // level of each package of ours: a package imports only lower ones, and of its
 // own level only what stands in sameLevel.
 var level = map[string]int{
-	"pkg/spec":           0,
-	"pkg/sdnotify":       0,
-	"pkg/internal/event": 0,
-	"pkg/internal/near":  0,
-	"pkg/client":         1, // wire types: the event record, nothing else of ours
+	"pkg/spec":             0,
+	"pkg/sdnotify":         0,
+	"pkg/internal/event":   0,
+	"pkg/internal/near":    0,
+	"pkg/internal/backlog": 0,
+	"pkg/client":           1, // wire types: the event record, nothing else of ours
 
 	"pkg/internal/lifecycle": 1,
 	"pkg/internal/config":    1,

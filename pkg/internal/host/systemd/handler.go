@@ -39,7 +39,7 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 		return true
 	})
 	e.message = text.String()
-	h.journal.put(e)
+	h.journal.queue.Put(e)
 	return nil
 }
 

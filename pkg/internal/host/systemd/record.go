@@ -16,7 +16,7 @@ import (
 // Record queues one record. Its fields carry the words of the worker list, so
 // that `journalctl WORKERSD_WORKER=NAME` finds all of a worker's life.
 func (j *Journal) Record(level slog.Level, r event.Record) {
-	j.put(entry{priority: priority(level), message: recordText(r), fields: recordFields(r)})
+	j.queue.Put(entry{priority: priority(level), message: recordText(r), fields: recordFields(r)})
 }
 
 // recordText is "NAME PID MESSAGE", as the origin wrote it.

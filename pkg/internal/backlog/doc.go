@@ -1,0 +1,2 @@
+// Package backlog keeps who writes from waiting for who reads.
+package backlog

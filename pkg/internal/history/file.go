@@ -49,7 +49,9 @@ type appender struct {
 	size    int64
 	torn    bool // the last line has no end
 	skipped int
-	cut     int // records that were too long, and were written with their texts cut
+	// cut is told of the first record that is too long, and is written with its
+	// texts cut; nil once it was.
+	cut func(event.Record)
 }
 
 func openAppender(path string, each func(event.Record)) (*appender, error) {
@@ -144,7 +146,10 @@ func (a *appender) line(r event.Record) ([]byte, error) {
 	if len(line) <= maxLine {
 		return line, nil
 	}
-	a.cut++
+	if a.cut != nil {
+		a.cut(r)
+		a.cut = nil
+	}
 	if text, err = json.Marshal(shortened(r)); err != nil {
 		return nil, err
 	}

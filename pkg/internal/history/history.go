@@ -74,6 +74,9 @@ func Open(dir string, problem func(string)) (*History, error) {
 	if f.skipped > 0 {
 		problem(fmt.Sprintf("records of the history could not be read back, and are left out: %d, in %s or %s.1", f.skipped, f.path, filepath.Base(f.path)))
 	}
+	f.cut = func(r event.Record) {
+		problem(fmt.Sprintf("a record is too long for the history, and so its texts are cut there: %s, of %s (of further ones nothing is said)", r.Kind, cmp.Or(r.Worker, "the manager")))
+	}
 	h.file = f
 	h.queue = make(chan event.Record, waitingForDisk)
 	go h.write(h.queue, problem)
@@ -137,13 +140,9 @@ func (h *History) forget() {
 // takes it out of h, perhaps before this has run at all.
 func (h *History) write(queue <-chan event.Record, problem func(string)) {
 	defer close(h.done)
-	bad, cut := false, false
+	bad := false
 	for r := range queue {
 		err := h.file.append(r)
-		if h.file.cut > 0 && !cut {
-			cut = true
-			problem(fmt.Sprintf("a record is too long for the history, and so its texts are cut there: %s, of %s (of further ones nothing is said)", r.Kind, cmp.Or(r.Worker, "the manager")))
-		}
 		switch {
 		case err != nil && !bad:
 			bad = true

@@ -14,22 +14,11 @@ import (
 )
 
 func (s *Server) manager(snap supervisor.Snapshot) client.Manager {
-	m := client.Manager{
-		Title: snap.Manager.Title, Version: s.o.Version, PID: s.o.PID, Started: snap.Started, Now: snap.Time, Files: snap.Files,
+	return client.Manager{
+		Title: snap.Title, Version: s.o.Version, PID: s.o.PID, Started: snap.Started, Now: snap.Time, Files: snap.Files,
 		Enforcement: s.o.Enforcement, Because: s.o.Because, Stopping: snap.Stopping, Refused: s.refused.Load(),
-		Recycled: s.o.History.Recycled(snap.Time),
+		Workers: len(snap.Workers), Wanted: snap.Wanted, Up: snap.Up, Recycled: s.o.History.Recycled(snap.Time),
 	}
-	for i := range snap.Workers {
-		w := &snap.Workers[i]
-		m.Workers++
-		if w.Wanted == lifecycle.WantedUp {
-			m.Wanted++
-			if w.State == lifecycle.Up {
-				m.Up++
-			}
-		}
-	}
-	return m
 }
 
 // worker fills out with what there is to see of a worker; its params and

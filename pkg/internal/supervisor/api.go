@@ -60,14 +60,13 @@ type Process struct {
 
 // Snapshot is all workers at one moment of the loop.
 type Snapshot struct {
-	Time    time.Time
+	Counts
 	Started time.Time // of the manager
 	Manager spec.Manager
 	Files   []string
 	Workers []Status // in the order of the list, removed ones last
 	// FirstRound is true once a first start of every wanted worker was attempted.
 	FirstRound bool
-	Stopping   bool
 	// Unknown is how many events of the host were about no worker here.
 	Unknown uint64
 }

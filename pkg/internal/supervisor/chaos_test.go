@@ -115,6 +115,9 @@ func (r *rig) counted() {
 	if counts != want {
 		r.Errorf("counts are %+v, want %+v", counts, want)
 	}
+	if want.Time = snap.Time; snap.Counts != want {
+		r.Errorf("a snapshot counts %+v, want %+v", snap.Counts, want)
+	}
 }
 
 // snapshotOrNone is empty once the loop has ended.

@@ -25,8 +25,8 @@ func (s *Supervisor) Snapshot(ctx context.Context) (snap Snapshot, err error) {
 	room := make([]Status, 0, s.size.Load()) // the loop only copies
 	err = s.call(ctx, func() {
 		snap = Snapshot{
-			Time: s.now, Started: s.started, Manager: s.list.Manager, Files: s.list.Files,
-			Workers: room, FirstRound: s.untried < 0, Stopping: s.stopping, Unknown: s.unknown,
+			Counts: s.counts(), Started: s.started, Manager: s.list.Manager, Files: s.list.Files,
+			Workers: room, FirstRound: s.untried < 0, Unknown: s.unknown,
 		}
 		for _, sl := range s.order {
 			if sl.gone {
@@ -41,21 +41,24 @@ func (s *Supervisor) Snapshot(ctx context.Context) (snap Snapshot, err error) {
 // Counts tell how the workers are. Who asks every few seconds asks for them: it
 // costs no copy.
 func (s *Supervisor) Counts(ctx context.Context) (c Counts, err error) {
-	err = s.call(ctx, func() {
-		c = Counts{Time: s.now, Title: s.list.Manager.Title, Living: s.living, Stopping: s.stopping}
-		for _, sl := range s.order {
-			if sl.w.Wanted == lifecycle.WantedUp {
-				c.Wanted++
-			}
-			switch sl.w.State {
-			case lifecycle.Up:
-				c.Up++
-			case lifecycle.Backoff:
-				c.Backoff++
-			}
-		}
-	})
+	err = s.call(ctx, func() { c = s.counts() })
 	return c, err
+}
+
+func (s *Supervisor) counts() Counts {
+	c := Counts{Time: s.now, Title: s.list.Manager.Title, Living: s.living, Stopping: s.stopping}
+	for _, sl := range s.order {
+		if sl.w.Wanted == lifecycle.WantedUp {
+			c.Wanted++
+		}
+		switch sl.w.State {
+		case lifecycle.Up:
+			c.Up++
+		case lifecycle.Backoff:
+			c.Backoff++
+		}
+	}
+	return c
 }
 
 // List is the list that is in force.

@@ -133,7 +133,7 @@ func fleet() client.Status {
 					CPU: 1234567890, Throttled: 5 * time.Millisecond, Pids: 7, PidsLimit: 64, IORead: 3 * mib, IOWritten: 1 << 10, MemoryPressure: 12.4}},
 			{Name: "fails", Entry: "fails", State: "backoff", Wanted: true, Generation: 90, Since: ago(time.Second), NextStart: now.Add(12 * time.Second), Memory: -1, SoftMemory: -1, HardMemory: -1, Restarts: 89, Failures: 89, LastReason: "crashed"},
 			{Name: "held#1", Entry: "held", State: "down", Generation: 1, Since: ago(time.Hour), OperatorStop: true, Memory: -1, SoftMemory: 200 * mib, HardMemory: 300 * mib, LastReason: "stopped"},
-			{Name: "old", Entry: "old", State: "stopping", PID: 800, Generation: 2, Started: ago(72 * time.Hour), Since: ago(time.Minute), Removed: true, Executions: 1, Reports: true, Memory: 3 << 30, SoftMemory: 4 << 30, HardMemory: -1},
+			{Name: "old", Entry: "old", State: "stopping", PID: 800, Generation: 2, Started: ago(72 * time.Hour), Since: ago(time.Minute), Removed: true, Executions: 1, Reports: true, Leaving: true, Memory: 3 << 30, SoftMemory: 4 << 30, HardMemory: -1},
 			{Name: "hangs", Entry: "hangs", State: "killing", Wanted: true, PID: 801, Generation: 3, Started: ago(time.Hour), Since: ago(time.Minute), Stuck: true, Memory: 0, SoftMemory: 200 * mib, HardMemory: 300 * mib, LastReason: "timeout"},
 			{Name: "report", Entry: "report", State: "waiting", Wanted: true, Generation: 12, Since: ago(time.Minute), NextStart: now.Add(59 * time.Minute), Reports: true, Memory: -1, SoftMemory: 200 * mib, HardMemory: 300 * mib, Restarts: 11, LastReason: "finished"},
 			{Name: "once", Entry: "once", State: "done", Wanted: true, Since: ago(time.Hour), Memory: -1, SoftMemory: 200 * mib, HardMemory: 300 * mib},

@@ -48,6 +48,9 @@ func (a *app) printWorker(w client.Worker) {
 	if w.NextStart.After(now) {
 		line("next start", "in %s", age(w.NextStart.Sub(now)))
 	}
+	if w.Leaving {
+		line("leaving", "by itself: it has said STOPPING=1")
+	}
 	if w.StatusText != "" {
 		line("says", "%s", w.StatusText)
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -72,25 +73,29 @@ func (a *app) printWorkers(ws []client.Worker, now time.Time) {
 }
 
 // doing is what a worker does now, as far as it has said so: its execution with
-// its age, the oldest where there are several, and its own words.
+// its age, the oldest where there are several, that it leaves, and its own words.
 func doing(w client.Worker) string {
-	var text string
+	var all []string
 	if n := len(w.Running); n > 0 {
 		e := slices.MaxFunc(w.Running, func(a, b client.Execution) int { return cmp.Compare(a.Age, b.Age) })
-		text = e.ID + " for " + age(e.Age)
+		text := e.ID + " for " + age(e.Age)
 		if n > 1 {
 			text = fmt.Sprintf("%s and %d more", text, n-1)
 		}
+		all = append(all, text)
+	}
+	if w.Leaving {
+		all = append(all, "leaving")
 	}
 	const most = 60 // of a table's line
 	said := []rune(w.StatusText)
 	if len(said) > most {
 		said = append(said[:most:most], '…')
 	}
-	if text != "" && len(said) > 0 {
-		text += ", "
+	if len(said) > 0 {
+		all = append(all, string(said))
 	}
-	return text + string(said)
+	return strings.Join(all, ", ")
 }
 
 func (a *app) row(w client.Worker, now time.Time) []string {

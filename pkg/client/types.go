@@ -63,6 +63,7 @@ type Worker struct {
 	Failures     int    `json:"failures"` // in a row
 	LastReason   string `json:"last_reason,omitempty"`
 	StatusText   string `json:"status_text,omitempty"`
+	Leaving      bool   `json:"leaving,omitempty"` // it has said STOPPING=1
 	Stuck        bool   `json:"stuck,omitempty"`
 	OperatorStop bool   `json:"operator_stop,omitempty"`
 	Removed      bool   `json:"removed,omitempty"`

@@ -31,7 +31,7 @@ func (s *Server) worker(out *client.Worker, st *supervisor.Status) {
 		PID: p.PID, Generation: p.Generation, Since: st.Since, NextStart: st.NextStart, Started: p.Started,
 		Executions: p.Executions, Failed: p.Failed, Reports: p.Reported || st.Spec.Type == spec.Task,
 		Memory: -1, SoftMemory: int64(st.Spec.SoftMemory), HardMemory: int64(st.Spec.HardMemory), Enforcement: s.o.Enforcement,
-		Restarts: st.Restarts, Failures: st.Failures, LastReason: string(st.LastReason), StatusText: p.StatusText, Stuck: st.Stuck,
+		Restarts: st.Restarts, Failures: st.Failures, LastReason: string(st.LastReason), StatusText: p.StatusText, Leaving: p.Leaving, Stuck: st.Stuck,
 		OperatorStop: st.OperatorStop, Removed: st.Removed,
 	}
 	switch {

@@ -154,7 +154,7 @@ command = ["/bin/sh", "-c", '''
 workersctl notify READY=1 "STATUS=by workersctl"
 workersctl notify X_WORKERSD_BEGIN=7
 workersctl notify X_WORKERSD_END=7 X_WORKERSD_RESULT=fail
-workersctl notify X_WORKERSD_BEGIN=8
+workersctl notify X_WORKERSD_BEGIN=8 STOPPING=1
 exec sleep 1000''']
 ready = "notify"
 `)
@@ -162,7 +162,7 @@ ready = "notify"
 	var w client.Worker
 	m.Await("all of it was heard", func() bool {
 		w = m.Worker("shell")
-		return len(w.Running) == 1 && w.Running[0].ID == "8"
+		return len(w.Running) == 1 && w.Running[0].ID == "8" && w.Leaving
 	})
 	if w.State != "up" || w.Executions != 1 || w.Failed != 1 || w.StatusText != "by workersctl" {
 		t.Errorf("the worker is %+v", w)

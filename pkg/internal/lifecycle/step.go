@@ -78,7 +78,7 @@ func (s *step) said(p *Process, ev Event) {
 			s.note(p, event.Record{Kind: event.Ready, Message: "is ready"})
 		}
 	case SaidStopping:
-		// It leaves by itself; its exit will tell how. Nothing to order.
+		p.Leaving = true // to be shown; its exit will tell how
 	case SaidStatus:
 		p.StatusText = ev.Text
 	case WatchdogPinged:

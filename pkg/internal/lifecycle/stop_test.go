@@ -261,6 +261,24 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
+// Who says that it leaves is shown as leaving. What holds for it holds on, and the
+// next process has said nothing.
+func TestSaidStopping(t *testing.T) {
+	l := up(t, func(w *spec.Worker) { w.Watchdog = 10 * time.Second })
+	l.on(SaidStopping{1})
+	l.want(Up)
+	if !l.w.Places[0].Leaving {
+		t.Error("it is not leaving")
+	}
+	l.pass(10 * time.Second)
+	l.want(Stopping, "signal 1 SIGABRT")
+	l.gone(1, exit(0))
+	l.pass(time.Minute)
+	if p := l.w.Places[0]; p.Generation != 2 || p.Leaving {
+		t.Errorf("the next process is %+v", p)
+	}
+}
+
 func TestStatusText(t *testing.T) {
 	for want, st := range map[string]Status{
 		"exit 0": exit(0), "exit 3": exit(3), "unknown": {Unknown: true}, "signal SIGKILL": {Signal: sigkill},

@@ -85,6 +85,7 @@ type Process struct {
 	OverdueAge   time.Duration
 	LastPing     time.Time
 	StatusText   string
+	Leaving      bool // it has said STOPPING=1
 
 	StopBegan   time.Time  // the stop signal was ordered
 	FinishedAt  time.Time  // the end, after that, of an execution that was let finish

@@ -56,6 +56,7 @@ type Process struct {
 	Reported   bool                  // it has ever reported an execution
 	Running    []lifecycle.Execution // shared, not to be changed
 	StatusText string
+	Leaving    bool // it has said that it leaves by itself
 }
 
 // Snapshot is all workers at one moment of the loop.

@@ -45,7 +45,7 @@ func (sl *slot) status() Status {
 	if p.Living() {
 		st.Process = Process{
 			Generation: p.Generation, PID: p.PID, Started: p.Started,
-			Executions: p.Executions, Failed: p.Failed, Reported: p.Reported, Running: p.Running, StatusText: p.StatusText,
+			Executions: p.Executions, Failed: p.Failed, Reported: p.Reported, Running: p.Running, StatusText: p.StatusText, Leaving: p.Leaving,
 		}
 	}
 	return st

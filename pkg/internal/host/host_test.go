@@ -92,6 +92,33 @@ func TestTreeIsCleared(t *testing.T) {
 	}
 }
 
+// Hundreds that are killed at once share what a pass over /proc has found, and
+// the last of them gives it back.
+func TestKillsGiveTheirPassBack(t *testing.T) {
+	r := newRig(t, spec.Manager{})
+	var all []*spec.Worker
+	for i := range 20 {
+		w := sh(fmt.Sprint("w", i), "trap '' TERM; while :; do sleep 1; done")
+		all = append(all, w)
+		r.spawn(w)
+	}
+	for _, w := range all {
+		await[lifecycle.Spawned](r, w)
+	}
+	for _, w := range all {
+		r.Kill(id(w))
+	}
+	for _, w := range all {
+		r.finish(w)
+	}
+	s := r.hold.(*sampled)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.kills.Load(); n != 0 || s.trees != nil {
+		t.Errorf("%d kills are under way, and the processes of %d trees are kept", n, len(s.trees))
+	}
+}
+
 // The variables that a process can guess put nothing into the tree of another
 // worker: whoever could do that would have it charged for memory, and keep it from
 // ever being empty.

@@ -3,6 +3,7 @@ package host
 import (
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +32,8 @@ type sampled struct {
 	all     procmem.Table
 	wholeAt time.Time // next pass that reads everything anew
 
+	kills atomic.Int32 // under way; at the last one's end trees go
+
 	mu    sync.Mutex       // guards all below
 	mains map[int]*session // by the pid of the main process, also when it has ended
 	// owned is whose each process was when it was seen last: it stays so when its
@@ -38,7 +41,8 @@ type sampled struct {
 	owned map[int]owned
 	spare map[int]owned
 	table procmem.Table
-	// trees are what a pass for kill has found, which began at scannedAt.
+	// trees are what a pass for kill has found, which began at scannedAt; nil when
+	// nobody can have waited for it any more.
 	trees     map[*session][]procmem.Proc
 	scannedAt time.Time
 	check     time.Duration
@@ -256,9 +260,15 @@ func (t *session) update(w *spec.Worker) {
 // is not older than their orders.
 func (t *session) kill() {
 	s := t.s
+	s.kills.Add(1) // before the time: who may share a pass is counted when it begins
 	ordered := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer func() {
+		if s.kills.Add(-1) == 0 {
+			s.trees, s.scannedAt = nil, time.Time{}
+		}
+	}()
 	if t.pid == 0 {
 		return
 	}

@@ -56,14 +56,15 @@ type Tree struct {
 	oomsAt   time.Time // when the ancestors' counters were seen to have risen; zero: they have not
 	pooledAt time.Time // when leaves were last looked into for an ancestor
 
-	mu       sync.Mutex // guards what follows
-	check    time.Duration
-	poolNext spec.Bytes // a lower pool limit that waits until less is in use
-	poolWait bool
-	ooms     []int64 // of the ancestors, as every unharmed leaf has them
-	leaves   map[*Leaf]bool
-	watched  map[int32]watch
-	nextLook time.Time // no leaf is due before; there are too many to ask them all each time
+	mu         sync.Mutex // guards what follows
+	check      time.Duration
+	poolNext   spec.Bytes // a pool limit that is to be written
+	poolWait   bool       // until less is in use, or until it can be written
+	poolFailed bool       // it could not be written, and that was said
+	ooms       []int64    // of the ancestors, as every unharmed leaf has them
+	leaves     map[*Leaf]bool
+	watched    map[int32]watch
+	nextLook   time.Time // no leaf is due before; there are too many to ask them all each time
 }
 
 // controllers are those that the layout hands down, where they were given to
@@ -246,15 +247,15 @@ func (t *Tree) Root() Root { return t.options.Root }
 func (t *Tree) Configure(check time.Duration, pool spec.Bytes) {
 	t.mu.Lock()
 	t.check = check
-	t.poolNext, t.poolWait = pool, true
+	t.poolNext, t.poolWait, t.poolFailed = pool, true, false
 	t.mu.Unlock()
 	t.lowerPool(true)
 	t.kick()
 }
 
 // lowerPool writes a new pool limit, unless more is in use: then the kernel
-// would kill at once, and the limit waits until less is. It returns how long
-// until it is to be tried again.
+// would kill at once, and the limit waits until less is. One that cannot be
+// written waits, too. It returns how long until it is to be tried again.
 func (t *Tree) lowerPool(say bool) time.Duration {
 	t.mu.Lock()
 	limit, wait, check := t.poolNext, t.poolWait, t.check
@@ -271,13 +272,21 @@ func (t *Tree) lowerPool(say bool) time.Duration {
 			return check
 		}
 	}
-	if err := t.writePool(limit); err != nil {
-		t.options.Problem(err.Error())
-	}
+	err := t.writePool(limit)
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.poolWait = t.poolNext != limit; t.poolWait { // another one has come meanwhile
+	another := t.poolNext != limit // has come meanwhile
+	t.poolWait = another || err != nil
+	tell := err != nil && !t.poolFailed
+	t.poolFailed = err != nil
+	t.mu.Unlock()
+	if tell {
+		t.options.Problem(err.Error() + " (it is tried again)")
+	}
+	switch {
+	case another:
 		return 0
+	case err != nil:
+		return check
 	}
 	return rare
 }

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -440,6 +441,30 @@ func TestPoolLimitWaits(t *testing.T) {
 	f.eventually("the pool's limit is written", func() bool { return f.read(f.workers, "memory.max") == "900000" })
 	f.Configure(time.Second, spec.None)
 	f.eventually("there is no limit", func() bool { return f.read(f.workers, "memory.max") == fmt.Sprint(int64(1<<63-1)) })
+}
+
+// A pool limit that cannot be written is not forgotten: that is said once, and it
+// is written as soon as it can be.
+func TestPoolLimitIsTriedAgain(t *testing.T) {
+	f := newFake(t, allControllers)
+	file := filepath.Join(f.workers, "memory.max")
+	for i, limit := range []spec.Bytes{900_000, 800_000} {
+		if err := errors.Join(os.Remove(file), os.Mkdir(file, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		f.Configure(10*time.Millisecond, limit)
+		time.Sleep(50 * time.Millisecond) // some looks
+		if n := f.said("memory_limit: "); n != i+1 {
+			t.Errorf("%v: said %d times: %q", limit, n, f.problems)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		f.eventually("the limit is written", func() bool {
+			b, _ := os.ReadFile(file) // made by the write
+			return strings.TrimSpace(string(b)) == fmt.Sprint(int64(limit))
+		})
+	}
 }
 
 func TestEmptied(t *testing.T) {

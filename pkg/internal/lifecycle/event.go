@@ -137,8 +137,9 @@ type (
 	// RestartWanted: replace the process, planned (Restarted or Reloaded). A
 	// worker that is down stays down.
 	RestartWanted struct{ Reason event.Reason }
-	// KillWanted: no more grace (an operator's kill, a second signal).
-	KillWanted struct{}
+	// KillWanted: no more grace, at an operator's kill (Killed) or at a second signal
+	// to the manager (Shutdown).
+	KillWanted struct{ Reason event.Reason }
 	// SpecChanged: keys that need no restart have new values. For a change that
 	// does, RestartWanted follows.
 	SpecChanged struct{ Spec *spec.Worker }

@@ -289,7 +289,7 @@ func commanded(m *model, r *rand.Rand) {
 	m.step(pick[Event](r,
 		StartWanted{}, StartWanted{}, StartWanted{},
 		StopWanted{pick(r, event.Stopped, event.Removed, event.Shutdown, event.Reloaded)},
-		RestartWanted{event.Restarted}, RestartWanted{event.Reloaded}, RestartWanted{event.Reloaded}, KillWanted{}))
+		RestartWanted{event.Restarted}, RestartWanted{event.Reloaded}, RestartWanted{event.Reloaded}, KillWanted{event.Killed}))
 }
 
 // remembers starts what was stopped, so that not most of a life is spent down.

@@ -71,10 +71,9 @@ func goneMessage(reason event.Reason, p *Process) string {
 	case event.HostMemory:
 		return "killed because the machine ran out of memory"
 	case event.Killed:
-		if p.KillOrdered {
-			return "killed by an operator"
+		if !p.KillOrdered {
+			return "killed by somebody (SIGKILL, not out of memory)"
 		}
-		return "killed by somebody (SIGKILL, not out of memory)"
 	case event.Crashed:
 		return "crashed with " + st.String()
 	case event.Finished:
@@ -82,7 +81,12 @@ func goneMessage(reason event.Reason, p *Process) string {
 	case event.Lost:
 		return "its status is unknown"
 	}
-	if p.KillOrdered {
+	switch {
+	case p.KilledFor == event.Killed:
+		return "killed by an operator"
+	case p.KilledFor == event.Shutdown:
+		return "killed by a second signal to the manager"
+	case p.KillOrdered:
 		return "killed, it had not left in time"
 	}
 	return "left with " + st.String()

@@ -181,7 +181,7 @@ func TestAStopEndsBothPlaces(t *testing.T) {
 
 func TestAKillEndsBothPlaces(t *testing.T) {
 	l := replacing(t)
-	l.on(Spawned{2, 102}, KillWanted{})
+	l.on(Spawned{2, 102}, KillWanted{event.Killed})
 	l.want(Killing, "kill 1", "kill 2")
 }
 

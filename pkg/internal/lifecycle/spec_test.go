@@ -38,7 +38,7 @@ func TestASpecThatChangesInEachState(t *testing.T) {
 		{"starting", []Event{StartWanted{}, Tick{}}, Starting, []string{"spawn 1", "update 1"}},
 		{"up", []Event{StartWanted{}, Tick{}, Spawned{1, 101}}, Up, []string{"spawn 1", "update 1"}},
 		{"stopping", []Event{StartWanted{}, Tick{}, Spawned{1, 101}, StopWanted{event.Stopped}}, Stopping, []string{"spawn 1", "signal 1 SIGTERM", "update 1"}},
-		{"killing", []Event{StartWanted{}, Tick{}, Spawned{1, 101}, KillWanted{}}, Killing, []string{"spawn 1", "kill 1", "update 1"}},
+		{"killing", []Event{StartWanted{}, Tick{}, Spawned{1, 101}, KillWanted{event.Killed}}, Killing, []string{"spawn 1", "kill 1", "update 1"}},
 		{"backoff", []Event{StartWanted{}, Tick{}, SpawnFailed{1, "no"}}, Backoff, []string{"spawn 1"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -156,7 +156,7 @@ func TestAStopWhileTheStartIsUnderWay(t *testing.T) {
 
 func TestAKillWhileTheStartIsUnderWay(t *testing.T) {
 	l := down(t)
-	l.on(StartWanted{}, Tick{}, KillWanted{}, KillWanted{})
+	l.on(StartWanted{}, Tick{}, KillWanted{event.Killed}, KillWanted{event.Killed})
 	l.want(Killing, "spawn 1", "kill 1")
 	l.on(Spawned{1, 101})
 	l.want(Killing)
@@ -167,7 +167,7 @@ func TestAKillWhileTheStartIsUnderWay(t *testing.T) {
 	}
 
 	l = down(t)
-	l.on(StartWanted{}, Tick{}, KillWanted{}, SpawnFailed{1, "no"})
+	l.on(StartWanted{}, Tick{}, KillWanted{event.Killed}, SpawnFailed{1, "no"})
 	l.want(Backoff, "spawn 1", "kill 1")
 }
 

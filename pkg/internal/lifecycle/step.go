@@ -20,7 +20,7 @@ func Step(w Worker, now time.Time, ev Event) (Worker, []Action) {
 	case RestartWanted:
 		s.restartWanted(ev.Reason)
 	case KillWanted:
-		s.killWanted()
+		s.killWanted(ev.Reason)
 	case SpecChanged:
 		s.specChanged(ev)
 	case DrainMaxChanged:
@@ -231,13 +231,14 @@ func (s *step) stopWanted(reason event.Reason) {
 	}
 }
 
-func (s *step) killWanted() {
+func (s *step) killWanted(reason event.Reason) {
 	for i := range s.w.Places {
 		p := &s.w.Places[i]
 		if p.Living() && p.State != Killing {
 			if p.Ending == "" {
-				p.Ending = event.Killed
+				p.Ending = reason
 			}
+			p.KilledFor = reason
 			s.kill(p, event.Record{Message: "is killed without grace, SIGKILL"})
 		}
 	}

@@ -154,17 +154,44 @@ func TestAnOperatorsKill(t *testing.T) {
 		l := up(t)
 		l.on(before...)
 		l.orders = nil
-		l.on(KillWanted{})
+		l.on(KillWanted{event.Killed})
 		l.want(Killing, "kill 1")
 		if r := l.last(event.Killing); !strings.Contains(r.Message, "SIGKILL") || strings.Contains(r.Message, "in time") {
 			t.Errorf("%s: it says %q", name, r.Message)
 		}
-		l.on(KillWanted{}) // again: nothing new
+		l.on(KillWanted{event.Killed}) // again: nothing new
 		l.want(Killing)
 	}
 	l := down(t)
-	l.on(KillWanted{})
+	l.on(KillWanted{event.Killed})
 	l.want(Down)
+}
+
+// The last record says who killed it: its grace was over, or somebody ended it.
+func TestWhoKilledIt(t *testing.T) {
+	for want, ends := range map[string]func(l *life){
+		"killed, it had not left in time": func(l *life) {
+			l.on(StopWanted{event.Shutdown})
+			l.pass(l.w.Spec.StopTimeout)
+			l.on(KillWanted{event.Shutdown}) // too late
+		},
+		"killed by a second signal to the manager":        func(l *life) { l.on(StopWanted{event.Shutdown}, KillWanted{event.Shutdown}) },
+		"killed by an operator":                           func(l *life) { l.on(StopWanted{event.Stopped}, KillWanted{event.Killed}) },
+		"killed by somebody (SIGKILL, not out of memory)": func(*life) {},
+	} {
+		l := up(t)
+		ends(l)
+		l.gone(1, Status{Signal: sigkill})
+		if r := l.last(event.Gone); r.Message != "is not existed any more: "+want {
+			t.Errorf("it says %q, want %q", r.Message, want)
+		}
+	}
+	l := up(t)
+	l.on(KillWanted{event.Killed})
+	l.gone(1, Status{Signal: sigkill})
+	if r := l.last(event.Gone); r.Reason != event.Killed || r.Message != "is not existed any more: killed by an operator" {
+		t.Errorf("it says %q, reason %s", r.Message, r.Reason)
+	}
 }
 
 func TestWhatIsLeftOfATreeIsKilledAndAwaited(t *testing.T) {
@@ -179,7 +206,7 @@ func TestWhatIsLeftOfATreeIsKilledAndAwaited(t *testing.T) {
 
 func TestStuck(t *testing.T) {
 	for name, begin := range map[string]func(*life){
-		"the main process": func(l *life) { l.on(KillWanted{}) },
+		"the main process": func(l *life) { l.on(KillWanted{event.Killed}) },
 		"the rest":         func(l *life) { l.on(Exited{1, exit(0)}) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -208,7 +235,7 @@ func TestStuck(t *testing.T) {
 // show, then our own order, then the exit status.
 func TestVerdict(t *testing.T) {
 	killed, term := Status{Signal: sigkill}, Status{Signal: sigterm}
-	stop, kill := []Event{StopWanted{event.Stopped}}, []Event{KillWanted{}}
+	stop, kill := []Event{StopWanted{event.Stopped}}, []Event{KillWanted{event.Killed}}
 	soft := []Event{SoftMemoryPassed{1, 2 * spec.MiB, spec.MiB}}
 	granted := append(soft[:1:1], RecycleGranted{})
 	hard := []Event{HardMemoryPassed{1, 3 * spec.MiB, 2 * spec.MiB}}

@@ -87,12 +87,13 @@ type Process struct {
 	StatusText   string
 	Leaving      bool // it has said STOPPING=1
 
-	StopBegan   time.Time  // the stop signal was ordered
-	FinishedAt  time.Time  // the end, after that, of an execution that was let finish
-	ExtendedTo  time.Time  // EXTEND_TIMEOUT_USEC moved the deadline of the state there
-	LookAgain   time.Time  // when what should have happened by itself is looked at again
-	KillOrdered bool       // we ordered SIGKILL while the main process lived
-	SoftUsage   spec.Bytes // when the soft limit was passed; 0: it was not
+	StopBegan   time.Time    // the stop signal was ordered
+	FinishedAt  time.Time    // the end, after that, of an execution that was let finish
+	ExtendedTo  time.Time    // EXTEND_TIMEOUT_USEC moved the deadline of the state there
+	LookAgain   time.Time    // when what should have happened by itself is looked at again
+	KillOrdered bool         // we ordered SIGKILL while the main process lived
+	KilledFor   event.Reason // of KillWanted; empty: it was given its grace
+	SoftUsage   spec.Bytes   // when the soft limit was passed; 0: it was not
 	SoftLimit   spec.Bytes
 	AskAt       time.Time // when the recycle for that is asked for; zero: it was, or there is none
 	Warned      bool      // said that it reports no executions

@@ -94,7 +94,7 @@ func (s *Supervisor) applyVerb(v Verb, names []string) error {
 		case Restart:
 			s.apply(sl, lifecycle.RestartWanted{Reason: event.Restarted})
 		case Kill:
-			s.apply(sl, lifecycle.KillWanted{})
+			s.apply(sl, lifecycle.KillWanted{Reason: event.Killed})
 		}
 	}
 	if v == Start || v == Stop {

@@ -31,7 +31,7 @@ func (s *Supervisor) shutdown() {
 	s.killing = true
 	s.record(event.Record{Kind: event.ManagerStopping, Message: "stopping at once: " + countWorkers(s.living) + " killed"})
 	for _, sl := range slices.Clone(s.order) {
-		s.apply(sl, lifecycle.KillWanted{})
+		s.apply(sl, lifecycle.KillWanted{Reason: event.Shutdown})
 	}
 }
 

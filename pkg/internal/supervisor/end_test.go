@@ -78,6 +78,11 @@ func TestTheSecondSignalKills(t *testing.T) {
 			t.Errorf("the end took %v after the second signal", took)
 		}
 		r.want(50, event.Killing, "", event.Shutdown)
+		for _, rec := range r.all() {
+			if rec.Kind == event.Gone && !strings.Contains(rec.Message, "killed by a second signal to the manager") {
+				t.Errorf("it says %q", rec.Message)
+			}
+		}
 	})
 }
 

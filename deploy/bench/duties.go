@@ -6,10 +6,10 @@ import (
 )
 
 // duty is something that a supervisor does for each process beside its start. The
-// functions are called in the floor's one loop, begin and started in pairs.
+// functions are called in the floor's one loop.
 type duty interface {
-	begin(attr *syscall.ProcAttr) error // makes what the process gets
-	started(pid int)
+	// begin makes what the process gets; started is called once it runs.
+	begin(attr *syscall.ProcAttr) (started func(pid int), err error)
 	ended(pid int)
 	close()
 }
@@ -50,17 +50,19 @@ func (all *duties) add(makers ...func() (duty, error)) error {
 	return nil
 }
 
-func (all duties) begin(attr *syscall.ProcAttr) {
+func (all duties) begin(attr *syscall.ProcAttr) (started func(pid int)) {
+	begun := make([]func(int), 0, len(all))
 	for _, d := range all {
-		if err := d.begin(attr); err != nil {
+		started, err := d.begin(attr)
+		if err != nil {
 			fatal("floor: %v", err)
 		}
+		begun = append(begun, started)
 	}
-}
-
-func (all duties) started(pid int) {
-	for _, d := range all {
-		d.started(pid)
+	return func(pid int) {
+		for _, started := range begun {
+			started(pid)
+		}
 	}
 }
 

@@ -18,13 +18,13 @@ func floor(n int, argv []string, all duties) {
 	alive := make(map[int]bool, n)
 	spawn := func() {
 		attr := &syscall.ProcAttr{Env: env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true}}
-		all.begin(attr)
+		started := all.begin(attr)
 		pid, err := syscall.ForkExec(argv[0], argv, attr)
 		if err != nil {
 			fatal("floor: %v", err)
 		}
 		alive[pid] = true
-		all.started(pid)
+		started(pid)
 	}
 	exits := make(chan os.Signal, 1)
 	signal.Notify(exits, syscall.SIGCHLD)

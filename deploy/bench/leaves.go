@@ -18,7 +18,6 @@ type leaves struct {
 	root    string
 	inotify int
 	made    int
-	fd      int            // of the one that was made last
 	of      map[int]string // by the process that is in it
 }
 
@@ -42,17 +41,17 @@ func newLeaves() (*leaves, error) {
 	return l, err
 }
 
-func (l *leaves) begin(attr *syscall.ProcAttr) error {
+func (l *leaves) begin(attr *syscall.ProcAttr) (started func(pid int), err error) {
 	l.made++
-	dir := l.dir(l.made)
-	err := unix.Mkdir(dir, 0o755)
-	if err == nil {
-		l.fd, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, l.fd
+	dir := fmt.Sprintf("%s/%d", l.root, l.made)
+	fd := -1
+	if err = unix.Mkdir(dir, 0o755); err == nil {
+		fd, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fd
 	}
 	for _, s := range []string{"memory.max 314572800", "memory.high 209715200", "memory.oom.group 1", "memory.swap.max 0"} {
 		file, value, _ := strings.Cut(s, " ")
-		err = errors.Join(err, control(l.fd, file, unix.O_WRONLY, func(fd int) error {
+		err = errors.Join(err, control(fd, file, unix.O_WRONLY, func(fd int) error {
 			_, err := unix.Write(fd, []byte(value))
 			return err
 		}))
@@ -61,16 +60,12 @@ func (l *leaves) begin(attr *syscall.ProcAttr) error {
 		_, err = unix.InotifyAddWatch(l.inotify, dir+"/memory.events", unix.IN_MODIFY)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", dir, err)
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	return nil
-}
-
-func (l *leaves) dir(n int) string { return fmt.Sprintf("%s/%d", l.root, n) }
-
-func (l *leaves) started(pid int) {
-	unix.Close(l.fd)
-	l.of[pid] = l.dir(l.made)
+	return func(pid int) {
+		unix.Close(fd)
+		l.of[pid] = dir
+	}, nil
 }
 
 func (l *leaves) ended(pid int) {

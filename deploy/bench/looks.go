@@ -43,7 +43,7 @@ func newLooks() *looks {
 	return l
 }
 
-func (l *looks) begin(*syscall.ProcAttr) error { return nil }
+func (l *looks) begin(*syscall.ProcAttr) (started func(pid int), err error) { return l.started, nil }
 
 func (l *looks) started(pid int) {
 	now := time.Now()

@@ -30,7 +30,7 @@ func newNotices() (*notices, error) {
 	return &notices{pipe[1], log}, nil
 }
 
-func (l *notices) begin(*syscall.ProcAttr) error { return nil }
+func (l *notices) begin(*syscall.ProcAttr) (started func(pid int), err error) { return l.started, nil }
 
 func (l *notices) started(pid int) {
 	unix.Write(l.guard, fmt.Appendf(nil, "%d 15 10000\n", pid))

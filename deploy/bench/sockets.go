@@ -14,13 +14,12 @@ type sockets struct {
 	dir   string
 	epoll int
 	made  int
-	last  socket
 	of    map[int]socket // by process
 }
 
 type socket struct {
-	path             string
-	fd, read, theirs int
+	path     string
+	fd, read int
 }
 
 func newSockets(dir string) (*sockets, error) {
@@ -28,7 +27,7 @@ func newSockets(dir string) (*sockets, error) {
 	return &sockets{dir: dir, epoll: epoll, of: map[int]socket{}}, err
 }
 
-func (s *sockets) begin(attr *syscall.ProcAttr) error {
+func (s *sockets) begin(attr *syscall.ProcAttr) (started func(pid int), err error) {
 	s.made++
 	path := filepath.Join(s.dir, fmt.Sprint("notify", s.made))
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -42,23 +41,20 @@ func (s *sockets) begin(attr *syscall.ProcAttr) error {
 	if err == nil {
 		err = unix.Pipe2(pipe[:], unix.O_CLOEXEC)
 	}
-	s.last = socket{path, fd, pipe[0], pipe[1]}
 	for _, fd := range []int{fd, pipe[0]} {
 		if err == nil {
 			err = unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	attr.Env = append(attr.Env[:len(attr.Env):len(attr.Env)], "NOTIFY_SOCKET="+path)
 	attr.Files = append(attr.Files, uintptr(pipe[1]))
-	return nil
-}
-
-func (s *sockets) started(pid int) {
-	unix.Close(s.last.theirs)
-	s.of[pid] = s.last
+	return func(pid int) {
+		unix.Close(pipe[1])
+		s.of[pid] = socket{path, fd, pipe[0]}
+	}, nil
 }
 
 func (s *sockets) ended(pid int) {

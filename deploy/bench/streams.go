@@ -10,16 +10,13 @@ import (
 
 // streams are a journal stream for the output of each process, and a record in
 // the journal at its start and at its end.
-type streams struct {
-	records int
-	last    int
-}
+type streams struct{ records int }
 
 const journalDir = "/run/systemd/journal/"
 
 func newStreams() (*streams, error) {
 	fd, err := connect(unix.SOCK_DGRAM, journalDir+"socket")
-	return &streams{records: fd}, err
+	return &streams{fd}, err
 }
 
 func connect(kind int, path string) (int, error) {
@@ -33,21 +30,20 @@ func connect(kind int, path string) (int, error) {
 	return fd, nil
 }
 
-func (s *streams) begin(attr *syscall.ProcAttr) (err error) {
-	if s.last, err = connect(unix.SOCK_STREAM, journalDir+"stdout"); err != nil {
-		return err
+func (s *streams) begin(attr *syscall.ProcAttr) (started func(pid int), err error) {
+	fd, err := connect(unix.SOCK_STREAM, journalDir+"stdout")
+	if err != nil {
+		return nil, err
 	}
 	// Identifier, unit, priority, prefixes, and three forwards: sd_journal_stream_fd(3).
-	if _, err := unix.Write(s.last, []byte("w\n\n6\n1\n0\n0\n0\n")); err != nil {
-		return err
+	if _, err := unix.Write(fd, []byte("w\n\n6\n1\n0\n0\n0\n")); err != nil {
+		return nil, err
 	}
-	attr.Files[1], attr.Files[2] = uintptr(s.last), uintptr(s.last)
-	return nil
-}
-
-func (s *streams) started(pid int) {
-	unix.Close(s.last)
-	s.record(pid, "created")
+	attr.Files[1], attr.Files[2] = uintptr(fd), uintptr(fd)
+	return func(pid int) {
+		unix.Close(fd)
+		s.record(pid, "created")
+	}, nil
 }
 
 func (s *streams) ended(pid int) { s.record(pid, "gone") }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +170,18 @@ matrix.queue = ["mail", "report"]
 	}
 	if gone[0]["WORKERSD_REASON"] == nil {
 		t.Errorf("no WORKERSD_REASON in %v", gone[0])
+	}
+
+	// What it wrote last had no line end, and is there though the stream is kept for
+	// the next process; what parts the two is not.
+	eventually(t, "the end of a line without an end", func() bool {
+		own = entries(t, after, "-t", worker, fmt.Sprint("_PID=", before.PID))
+		return slices.ContainsFunc(own, func(e map[string]any) bool { return e["MESSAGE"] == "end" })
+	})
+	for _, e := range entries(t, after, "-t", worker) {
+		if e["MESSAGE"] == "" || e["_SYSTEMD_UNIT"] != unit {
+			t.Errorf("a line of the worker: %v", e)
+		}
 	}
 	contains(t, "journalctl -x", run(t, "journalctl", "-q", "--no-pager", "-x", after, "MESSAGE_ID=92fb5104dc12458ca5b4f260f5da2517"),
 		"Subject: Worker "+worker+" is gone", "workersctl why '"+worker+"'")

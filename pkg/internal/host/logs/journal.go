@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,31 +28,104 @@ type journal struct {
 	unit   string
 	most   int
 
-	mu      sync.Mutex     // guards what follows
-	own     map[string]int // processes by worker, of those that have streams of their own
-	shared  map[string]int // by entry: a stream that is kept open
+	mu      sync.Mutex            // guards what follows
+	own     map[string]*ownStream // by worker
+	shared  map[string]int        // by entry: a stream that is kept open
+	sweep   *time.Timer           // closes the streams of workers that do not come again; nil: none is idle
 	failing bool
 	told    bool // that streams are shared
+}
+
+// ownStream is the stream of one worker. It is kept from one process to the
+// next: journald gives each of its streams to systemd to hold (FDSTORE), and
+// systemd forks a process to close one (async.c of both), which costs the machine
+// more than the worker's own end and start.
+type ownStream struct {
+	fd    int
+	procs int       // that write to it, or beside it under overlap
+	idle  time.Time // when the last of them was gone
 }
 
 func newJournal(socket, unit string) journal {
 	if socket == "" {
 		socket = defaultJournalSocket
 	}
-	return journal{socket: socket, unit: unit, most: maxStreams, own: map[string]int{}, shared: map[string]int{}}
+	return journal{socket: socket, unit: unit, most: maxStreams, own: map[string]*ownStream{}, shared: map[string]int{}}
 }
 
+// keepIdle is how long the stream of a worker without a process is kept: past
+// most back-offs.
+const keepIdle = time.Minute
+
+// forget notes the end of a process. What it wrote last may have no line end,
+// and journald holds it back until there is one, or until somebody else writes
+// (LINE_BREAK_PID_CHANGE in journald-stream.c). An empty line is not stored.
 func (j *journal) forget(worker string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.own[worker]--; j.own[worker] <= 0 { // below nothing: it shared one
-		delete(j.own, worker)
+	o := j.own[worker]
+	if o == nil {
+		return // it shared one
 	}
+	if o.procs--; o.procs > 0 {
+		return
+	}
+	if unix.Sendto(o.fd, []byte("\n"), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil) != nil {
+		j.drop(worker)
+		return
+	}
+	o.idle = time.Now()
+	if j.sweep == nil {
+		j.sweep = time.AfterFunc(keepIdle, j.closeIdle)
+	}
+}
+
+// drop closes the worker's stream.
+func (j *journal) drop(worker string) {
+	unix.Close(j.own[worker].fd)
+	delete(j.own, worker)
+}
+
+// closeIdle closes what nobody has come back for.
+func (j *journal) closeIdle() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.sweep == nil {
+		return // closed
+	}
+	j.sweep = nil
+	next := j.dropIdle(keepIdle)
+	if next > 0 {
+		j.sweep = time.AfterFunc(next, j.closeIdle)
+	}
+}
+
+// dropIdle closes the streams that have been idle for so long, and returns how
+// long until the next one will have been; 0: none is idle.
+func (j *journal) dropIdle(since time.Duration) (next time.Duration) {
+	for worker, o := range j.own {
+		if o.procs > 0 {
+			continue
+		}
+		if left := since - time.Since(o.idle); left <= 0 {
+			j.drop(worker)
+		} else if next == 0 || left < next {
+			next = left
+		}
+	}
+	return next
 }
 
 func (j *journal) close() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.sweep != nil {
+		j.sweep.Stop()
+		j.sweep = nil
+	}
+	for worker := range j.own {
+		j.drop(worker)
+	}
 	for entry, fd := range j.shared {
 		unix.Close(fd)
 		delete(j.shared, entry)
@@ -65,18 +139,7 @@ func (h *Hub) openJournal(w *spec.Worker) (Output, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	name := w.Name
-	var fd int
-	var err error
-	if share := j.own[w.Name] == 0 && len(j.own) >= j.most; share {
-		name = w.Entry
-		fd, err = j.sharedStream(w.Entry)
-		if err == nil && !j.told {
-			j.told = true
-			h.options.Problem(w.Name, fmt.Errorf("journal: %d workers have a stream of their own, and journald takes 4096 from the whole machine: from here on the workers of an entry share one (journalctl -t %s)", j.most, w.Entry))
-		}
-	} else if fd, err = j.connect(w.Name); err == nil {
-		j.own[w.Name]++
-	}
+	fd, shared, err := j.stream(w)
 	if err != nil {
 		if !j.failing {
 			j.failing = true
@@ -84,12 +147,60 @@ func (h *Hub) openJournal(w *spec.Worker) (Output, error) {
 		}
 		return Output{}, err
 	}
+	if shared {
+		name = w.Entry
+		if !j.told {
+			j.told = true
+			h.options.Problem(w.Name, fmt.Errorf("journal: %d workers have a stream of their own, and journald takes 4096 from the whole machine: from here on the workers of an entry share one (journalctl -t %s)", j.most, w.Entry))
+		}
+	}
 	if j.failing {
 		j.failing = false
 		h.options.Problem(w.Name, fmt.Errorf("journal: %s takes streams again", j.socket))
 	}
 	f := os.NewFile(uintptr(fd), "journal stream of "+name)
 	return Output{Stdout: f, Stderr: f, Env: streamVariable(f), Target: Journal, Identifier: name}, nil
+}
+
+// stream is a descriptor of the stream for a process of w, for the caller to
+// close.
+func (j *journal) stream(w *spec.Worker) (fd int, shared bool, err error) {
+	o := j.own[w.Name]
+	if o == nil && len(j.own) >= j.most {
+		j.dropIdle(0)
+	}
+	if o == nil && len(j.own) >= j.most {
+		fd, err = j.sharedStream(w.Entry)
+		return fd, true, err
+	}
+	fd, err = j.ownStream(w.Name, o)
+	return fd, false, err
+}
+
+// ownStream is a copy of the worker's stream, if no process has it; two that
+// write by turns would break each other's lines.
+func (j *journal) ownStream(worker string, o *ownStream) (fd int, err error) {
+	if o != nil && o.procs == 0 && (hungUp(o.fd) || unix.SetNonblock(o.fd, false) != nil) {
+		j.drop(worker)
+		o = nil
+	}
+	if o != nil && o.procs > 0 {
+		if fd, err = j.connect(worker); err == nil {
+			o.procs++
+		}
+		return fd, err
+	}
+	if o == nil {
+		o = &ownStream{idle: time.Now()}
+		if o.fd, err = j.connect(worker); err != nil {
+			return -1, err
+		}
+		j.own[worker] = o
+	}
+	if fd, err = duplicateFD(o.fd); err == nil {
+		o.procs++
+	}
+	return fd, err
 }
 
 // sharedStream is a copy of the entry's stream, which is made anew when
@@ -108,17 +219,21 @@ func (j *journal) sharedStream(entry string) (int, error) {
 		}
 		j.shared[entry] = fd
 	}
-	c, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		return -1, fmt.Errorf("journal: %w", err)
-	}
-	return c, nil
+	return duplicateFD(fd)
 }
 
 func hungUp(fd int) bool {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	_, err := unix.Poll(p, 0)
 	return err == nil && p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+}
+
+func duplicateFD(fd int) (int, error) {
+	c, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return -1, fmt.Errorf("journal: %w", err)
+	}
+	return c, nil
 }
 
 // connect opens one stream, as sd_journal_stream_fd(3) does. It does not wait

@@ -7,9 +7,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -93,12 +95,85 @@ func TestJournalStream(t *testing.T) {
 	}
 	write(t, o.Stdout, "<3>bad\nno end")
 	o.Close()
+	finish(t, h)
 	if got, want := j.all(t, 1)[0], "queue@a\nworkersd.service\n6\n1\n0\n0\n0\n<3>bad\nno end"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if len(told.all()) != 0 {
 		t.Errorf("told %q", told.all())
 	}
+}
+
+// The stream of a worker goes from one process to the next. What one has wrote
+// last is not held back, and what it did to the stream is not the next one's.
+func TestJournalStreamIsKept(t *testing.T) {
+	j := newJournald(t)
+	var told problems
+	h := begin(t, Options{Auto: Journal, JournalSocket: j.path, Problem: told.tell})
+	first := open(t, h, worker("q@1", ""))
+	write(t, first.Stdout, "no end")
+	if err := unix.SetNonblock(int(first.Stdout.Fd()), true); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	h.Forget("q@1")
+	second := open(t, h, worker("q@1", ""))
+	if flags, err := unix.FcntlInt(second.Stdout.Fd(), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
+		t.Errorf("the worker's writes do not wait: flags %x, %v", flags, err)
+	}
+	if second.Env[0] != first.Env[0] {
+		t.Errorf("environment %q, then %q", first.Env, second.Env)
+	}
+	write(t, second.Stdout, "second\n")
+
+	// Beside it, under overlap, no other writes to it.
+	beside := open(t, h, worker("q@1", ""))
+	if beside.Env[0] == second.Env[0] {
+		t.Errorf("two processes share %q", beside.Env)
+	}
+	beside.Close()
+	h.Forget("q@1")
+	j.all(t, 1)
+
+	// One that a process has ended is not handed on.
+	unix.Shutdown(int(second.Stdout.Fd()), unix.SHUT_WR)
+	second.Close()
+	h.Forget("q@1")
+	third := open(t, h, worker("q@1", ""))
+	write(t, third.Stdout, "third\n")
+	third.Close()
+	finish(t, h)
+	const head = "q@1\n\n6\n1\n0\n0\n0\n"
+	got := j.all(t, 3)
+	slices.Sort(got)
+	if want := []string{head, head + "no end\nsecond\n", head + "third\n"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if len(told.all()) != 0 {
+		t.Errorf("told %q", told.all())
+	}
+}
+
+// The stream of a worker that does not come again is closed after a while.
+func TestIdleJournalStreamIsClosed(t *testing.T) {
+	j := newJournald(t)
+	h := begin(t, Options{Auto: Journal, JournalSocket: j.path})
+	for _, w := range []string{"q@0", "q@1", "q@2"} {
+		open(t, h, worker(w, "")).Close()
+	}
+	h.Forget("q@0")
+	h.Forget("q@1")
+	h.journal.mu.Lock()
+	h.journal.own["q@0"].idle = time.Now().Add(-keepIdle)
+	h.journal.own["q@1"].idle = time.Now().Add(-keepIdle + time.Hour)
+	h.journal.mu.Unlock()
+	h.journal.closeIdle()
+	j.all(t, 1)
+	h.journal.mu.Lock()
+	if n, again := len(h.journal.own), h.journal.sweep != nil; n != 2 || !again {
+		t.Errorf("%d streams are kept, want 2; looked at again: %v", n, again)
+	}
+	h.journal.mu.Unlock()
 }
 
 // Past the limit the workers of an entry share a stream; it is said once, places
@@ -137,10 +212,10 @@ func TestJournalStreamsAreShared(t *testing.T) {
 	for _, w := range []string{"q@0", "q@2", "q@3", "never"} {
 		h.Forget(w)
 	}
+	finish(t, h)
 	if n := len(h.journal.own); n != 0 {
 		t.Errorf("%d workers are remembered", n)
 	}
-	finish(t, h)
 	n := 0
 	for _, s := range j.all(t, 6) {
 		n += strings.Count(s, "\nq@")

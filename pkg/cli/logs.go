@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/workersd/workersd/pkg/client"
-	"github.com/workersd/workersd/pkg/sdnotify"
 )
 
 func (a *app) logs() *cobra.Command {
@@ -42,25 +41,6 @@ func (a *app) logs() *cobra.Command {
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is written from now on")
 	c.Flags().IntVarP(&n, "lines", "n", 100, "how many of the past")
 	return c
-}
-
-func (a *app) notify() *cobra.Command {
-	return &cobra.Command{
-		Use: "notify KEY=VALUE...", Short: "for workers: tells the manager something", Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			for _, kv := range args {
-				if k, _, ok := strings.Cut(kv, "="); !ok || k == "" {
-					return usageError{fmt.Errorf("%q: expected KEY=VALUE, such as READY=1 or X_WORKERSD_BEGIN=7", kv)}
-				}
-			}
-			// The manager drops what is no message, and tells nobody here.
-			message := strings.Join(args, "\n")
-			if err := new(sdnotify.Message).Parse([]byte(message)); err != nil {
-				return usageError{fmt.Errorf("%w (see deploy/examples/PROTOCOL.md)", err)}
-			}
-			return sendNotify(message)
-		},
-	}
 }
 
 // reader is the command that shows what workers wrote.
@@ -95,18 +75,4 @@ func reader(ws []client.Worker, n int, follow bool) (run []string, err error) {
 		}
 	}
 	return run, nil
-}
-
-// sendNotify needs a manager that listens: a notify into nothing is a mistake
-// of whoever typed it.
-func sendNotify(message string) error {
-	n, err := sdnotify.FromEnvironment()
-	if err != nil {
-		return err
-	}
-	if n == nil {
-		return fmt.Errorf("no NOTIFY_SOCKET in the environment: notify is for workers (see deploy/examples/PROTOCOL.md)")
-	}
-	defer n.Close()
-	return n.Send(message)
 }

@@ -23,12 +23,18 @@ func (h *Hub) take(r *reader, ep *endpoint, d datagram) {
 		return
 	}
 	if !h.welcome(ep, d) {
-		if ep.refused.Add(1) == 1 {
+		if !saysNothing(&r.message) && ep.refused.Add(1) == 1 {
 			h.problem(ep, "a message of process %d of uid %d, which is none of its own, was refused", d.pid, d.uid)
 		}
 		return
 	}
 	h.deliver(ep, &r.message)
+}
+
+// saysNothing is true of a barrier alone, with which a sender waits for what it
+// has said before.
+func saysNothing(m *sdnotify.Message) bool {
+	return len(m.Fields) == 1 && m.Fields[0].Key == sdnotify.KeyBarrier
 }
 
 var errTooLong = fmt.Errorf("it is longer than %d bytes", sdnotify.MaxMessage)

@@ -113,7 +113,7 @@ func parseInt(s string) (int64, error) {
 // parseFlat reads lines of "key number", as in memory.events and memory.stat.
 // Lines of another shape belong to a newer kernel and are left out.
 func parseFlat(s string) map[string]int64 {
-	m := make(map[string]int64, 64)
+	m := make(map[string]int64, strings.Count(s, "\n"))
 	for line := range strings.Lines(s) {
 		key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		if !ok {

@@ -150,7 +150,11 @@ func (l *Leaf) Started() error {
 	l.running = true
 	if l.due.IsZero() { // else it was told of something already
 		now := l.tree.clock()
-		l.due, l.slack = now.Add(l.tree.interval()), l.tree.interval()/4
+		wait := l.tree.interval()
+		if l.guarded() {
+			wait = rare
+		}
+		l.due, l.slack = now.Add(wait), wait/4
 		l.pace.at = now // it began with nothing: what it has by then is growth
 		if l.tree.dueBy(l.due) {
 			l.tree.kick()

@@ -96,7 +96,7 @@ func (l *Leaf) inspect(now time.Time) (passed bool, u usage) {
 			}
 			u.compare(stat, after)
 			if u.held() > soft {
-				l.listProcs(now, u.current)
+				l.listProcs(now, u.current) // now: it may be gone right after its signal
 				l.fired, l.liftBy, passed = true, now.Add(braked), true
 				break
 			}
@@ -145,10 +145,15 @@ func (l *Leaf) wait(now time.Time) time.Duration {
 		return l.pace.next(l.limits.Hard, check)
 	case !soft.Set():
 		return l.pace.next(l.limits.Hard, rare) // for the list of processes
-	case l.high == soft:
-		return rare // the kernel is the guard, and tells us
+	case l.guarded():
+		return rare
 	}
 	return l.pace.next(soft, check) // the tripwire was raised: reading takes its place
+}
+
+// guarded reports whether the kernel is the guard, and tells us.
+func (l *Leaf) guarded() bool {
+	return l.armed && l.limits.Soft.Set() && l.high == l.limits.Soft
 }
 
 // step is the growth after which the list of processes is read anew.

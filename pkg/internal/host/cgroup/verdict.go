@@ -174,10 +174,7 @@ func (l *Leaf) Evidence() lifecycle.Evidence {
 	if s, err := readAt(l.dir, "memory.events"); err == nil {
 		l.events = parseFlat(s)
 	}
-	pm := &event.PostMortem{
-		Events: l.events, Procs: l.table, Pressure: l.pressureText(),
-		Swap: l.swapPeak, Stat: map[string]int64{},
-	}
+	pm := &event.PostMortem{Events: l.events, Procs: l.table, Swap: l.swapPeak, Stat: map[string]int64{}}
 	// Read what is still there; a file that an older kernel lacks is no loss.
 	pm.Peak, _ = readInt(l.dir, "memory.peak")
 	pm.PidsPeak, _ = readInt(l.dir, "pids.peak")
@@ -187,8 +184,11 @@ func (l *Leaf) Evidence() lifecycle.Evidence {
 		}
 	}
 	stat := l.stat
-	if stat == nil {
-		stat = l.readStat()
+	if l.bitten() { // else memory is not what it died of, and its own is gone by now
+		pm.Pressure = l.pressureText()
+		if stat == nil {
+			stat = l.readStat()
+		}
 	}
 	for _, key := range statKept {
 		if n, ok := stat[key]; ok {
@@ -203,6 +203,17 @@ func (l *Leaf) Evidence() lifecycle.Evidence {
 		ev.OOM = verdict(l.events, l.base, l.tree.ancestorOOMs())
 	}
 	return ev
+}
+
+// bitten reports whether a limit on memory was ever reached in the leaf, or the
+// kernel has killed in it.
+func (l *Leaf) bitten() bool {
+	for _, n := range l.events {
+		if n > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // pressureText is memory.pressure on one line.

@@ -110,8 +110,9 @@ func (p *proc) reached(s stage) {
 func New(o Options) (_ *Host, err error) {
 	h := &Host{
 		o: o, events: make(chan supervisor.HostEvent, 256), closing: make(chan struct{}),
-		queues: newQueues(), inherited: inherited(), procs: map[lifecycle.ProcessID]*proc{},
+		inherited: inherited(), procs: map[lifecycle.ProcessID]*proc{},
 	}
+	h.queues = newQueues(h.closing)
 	if err := process.BecomeSubreaper(); err != nil {
 		return nil, fmt.Errorf("cannot become a subreaper: %w", err)
 	}
@@ -272,7 +273,7 @@ func (h *Host) member(id lifecycle.ProcessID, pid int) notify.Membership {
 
 // Configure applies the [manager] table.
 func (h *Host) Configure(m spec.Manager) {
-	h.queues.add("", func() { h.hold.configure(m) })
+	h.queues.add("", queued{do: func() { h.hold.configure(m) }})
 }
 
 // Signal sends sig to the main process.
@@ -373,7 +374,7 @@ func (h *Host) Release(id lifecycle.ProcessID) {
 		}
 		h.notify.Close(id)
 		h.logs.Forget(id.Worker)
-		h.queues.add(queueOf(id), func() {
+		h.queues.add(queueOf(id), queued{do: func() {
 			if p.hold() != nil {
 				if err := p.hold().release(); err != nil {
 					h.o.Log.Warn(fmt.Sprintf("%s: %v", id.Worker, err))
@@ -382,7 +383,7 @@ func (h *Host) Release(id lifecycle.ProcessID) {
 			h.mu.Lock()
 			delete(h.procs, id)
 			h.mu.Unlock()
-		})
+		}})
 	})
 }
 

@@ -268,7 +268,7 @@ func TestLateOrders(t *testing.T) {
 		}
 		r.Reopen()
 		carried := make(chan struct{})
-		r.queues.add(w.Name, func() { close(carried) })
+		r.queues.add(w.Name, queued{do: func() { close(carried) }})
 		<-carried
 		if got := r.names(w); got != before {
 			t.Errorf("events %s, want %s", got, before)

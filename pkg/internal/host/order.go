@@ -16,13 +16,7 @@ func (h *Host) then(id lifecycle.ProcessID, do func()) {
 	if p == nil {
 		return // it could not be started, or was released
 	}
-	h.queues.add(queueOf(id), func() {
-		select {
-		case <-p.begun:
-			do()
-		case <-h.closing:
-		}
-	})
+	h.queues.add(queueOf(id), queued{after: p.begun, do: do})
 }
 
 // last carries out the last order for a process. The next start of its worker
@@ -36,12 +30,7 @@ func (h *Host) last(id lifecycle.ProcessID, do func()) {
 	if h.find(id) == nil {
 		return
 	}
-	h.queues.add(id.Worker, func() {
-		select {
-		case <-done:
-		case <-h.closing:
-		}
-	})
+	h.queues.add(id.Worker, queued{after: done})
 }
 
 // queueOf is no worker's name: those have no zero byte.

@@ -12,17 +12,17 @@ import (
 // process's start, and a start behind the release of the process before.
 func TestAHangingSuccessorHoldsUpNoOrderOfTheOldOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &Host{queues: newQueues(), closing: make(chan struct{}), procs: map[lifecycle.ProcessID]*proc{}}
+		h := &Host{queues: newQueues(nil), closing: make(chan struct{}), procs: map[lifecycle.ProcessID]*proc{}}
 		var done []string // by one goroutine at a time: each waits below
 		begin := func(generation uint64, hang chan struct{}) lifecycle.ProcessID {
 			id := lifecycle.ProcessID{Worker: "w", Generation: generation}
 			p := &proc{id: id, begun: make(chan struct{})}
 			h.procs[id] = p
-			h.queues.add(id.Worker, func() {
+			h.queues.add(id.Worker, queued{do: func() {
 				<-hang
 				done = append(done, fmt.Sprint("start ", generation))
 				close(p.begun)
-			})
+			}})
 			return id
 		}
 		say := func(text string) func() { return func() { done = append(done, text) } }

@@ -17,7 +17,7 @@ func (h *Host) Spawn(order supervisor.SpawnOrder) {
 	h.mu.Lock()
 	h.procs[p.id] = p
 	h.mu.Unlock()
-	h.queues.add(order.ID.Worker, func() {
+	h.queues.add(order.ID.Worker, queued{do: func() {
 		defer close(p.begun)
 		pid, err := h.spawn(p, order)
 		if err != nil {
@@ -33,7 +33,7 @@ func (h *Host) Spawn(order supervisor.SpawnOrder) {
 		if err := h.notify.Listen(p.id); err != nil {
 			h.o.Log.Warn(err.Error() + ": what it says is not heard")
 		}
-	})
+	}})
 }
 
 // spawn follows one worker from its spec to its process. Whatever was taken is

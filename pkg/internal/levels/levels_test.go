@@ -29,6 +29,7 @@ var level = map[string]int{
 	"pkg/internal/history":   2,
 
 	"pkg/internal/host/epoll":   2, // what notify and logs wait on
+	"pkg/internal/host/room":    2, // how many starts and orders at a time
 	"pkg/internal/host/procmem": 2, // /proc as values, for the host and the guard
 
 	// One matter of the operating system each; the host puts them together.

@@ -9,10 +9,10 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/workersd/workersd/pkg/internal/host/room"
 	"github.com/workersd/workersd/pkg/internal/lifecycle"
 )
 
@@ -46,12 +46,8 @@ func (st *Start) program() string {
 	return st.Path
 }
 
-// How many starts work at a time, and how long one may prepare before it is
-// taken for hung and another may go on in its place.
-const (
-	startsAtATime = 4
-	hungAfter     = 250 * time.Millisecond
-)
+// startsAtATime is how many starts work at a time, but for those that hang.
+const startsAtATime = 4
 
 // Spawner starts processes from threads of its own. Working directory and
 // umask belong to a thread there (unshare(2), CLONE_FS): so neither needs a
@@ -60,8 +56,8 @@ const (
 // the descriptor table: see gate.
 type Spawner struct {
 	table *Table
-	keep  []int           // descriptors that each thread needs; nil: they are not known
-	room  chan struct{}   // a token for each start at a time
+	keep  []int // descriptors that each thread needs; nil: they are not known
+	room  *room.Room
 	idle  chan *spawnLine // threads that wait; buffered: never more than startsAtATime
 
 	mu      sync.Mutex // guards what follows
@@ -95,12 +91,7 @@ var unshare = unix.Unshare
 
 // NewSpawner makes no thread yet.
 func NewSpawner(t *Table) *Spawner {
-	s := &Spawner{table: t, room: make(chan struct{}, startsAtATime), idle: make(chan *spawnLine, startsAtATime), quiet: make(chan struct{})}
-	for range startsAtATime {
-		s.room <- struct{}{}
-	}
-	s.keep = ofRuntime()
-	return s
+	return &Spawner{table: t, keep: ofRuntime(), room: room.New(startsAtATime), idle: make(chan *spawnLine, startsAtATime), quiet: make(chan struct{})}
 }
 
 // Close ends the threads that wait. No start comes after it; it waits for forks
@@ -161,17 +152,15 @@ func (s *Spawner) forked() {
 // goroutine; it may come before Do returns. The error is for a person: it names
 // the path or user and says what to do.
 func (s *Spawner) Do(st Start, ended func(lifecycle.Status)) (pid int, err error) {
-	<-s.room
+	defer s.room.Enter()()
 	line, err := s.line()
 	if err != nil {
-		s.room <- struct{}{}
 		return 0, err
 	}
 	fds := st.descriptors()
 	if line.gate != nil {
 		if err := line.gate.hand(fds); err != nil {
 			s.put(line)
-			s.room <- struct{}{}
 			return 0, fmt.Errorf("descriptors for a start: %w", err)
 		}
 	}
@@ -196,23 +185,14 @@ func (st *Start) descriptors() (fds []int) {
 	return fds
 }
 
-// await lets fn run on a thread and gives the token of this start back.
+// await lets fn run on a thread.
 func (s *Spawner) await(line *spawnLine, fn func()) {
 	result := make(chan struct{})
 	line.work <- func() {
 		fn()
 		close(result)
 	}
-	hung := time.NewTimer(hungAfter)
-	defer hung.Stop()
-	select {
-	case <-result:
-		s.room <- struct{}{}
-	case <-hung.C:
-		// It keeps its thread; its token goes to another.
-		s.room <- struct{}{}
-		<-result
-	}
+	<-result
 	s.put(line)
 }
 

@@ -278,10 +278,11 @@ func TestHungStartHoldsUpNobody(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		<-s.room
+		leave := s.room.Enter()
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
+			defer leave()
 			s.await(line, func() { hangs <- struct{}{}; <-release })
 		}()
 		<-hangs
@@ -295,7 +296,7 @@ func TestHungStartHoldsUpNobody(t *testing.T) {
 	}
 	close(release)
 	wg.Wait()
-	if n := len(s.room); n != startsAtATime {
+	if n := s.room.Free(); n != startsAtATime {
 		t.Errorf("%d starts at a time afterwards, want %d", n, startsAtATime)
 	}
 	s.Close(context.Background())

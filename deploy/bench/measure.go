@@ -47,6 +47,7 @@ func (b *bench) round(c contender, first bool) error {
 		when bool
 		do   func(contender) error
 	}{
+		{"one", first || c.judged, b.one},
 		{"life", true, b.life},
 		{"start", b.starts > 0, b.start},
 		{"logs", b.lines > 0 && (c.logs || c.unit), b.logs},
@@ -65,6 +66,19 @@ func (b *bench) round(c contender, first bool) error {
 	return nil
 }
 
+// one is the manager of a single worker.
+func (b *bench) one(c contender) error {
+	p, err := open(c, 1)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	p.settle()
+	time.Sleep(1200 * time.Millisecond)
+	b.r.note(c, memoryOne, float64(p.memory()))
+	return nil
+}
+
 // life is a pool from its start to its stop.
 func (b *bench) life(c contender) error {
 	p, err := open(c, b.size)
@@ -77,7 +91,11 @@ func (b *bench) life(c contender) error {
 	b.r.time(c, cpuPerWorker, p.cpu()/time.Duration(b.size))
 	// runit and supervisord brake what dies young, after a second.
 	time.Sleep(1200 * time.Millisecond)
-	b.r.note(c, memory, float64(p.memory())/float64(b.size))
+	all := float64(p.memory())
+	b.r.note(c, memory, all/float64(b.size))
+	if one := b.r[c.name][memoryOne]; len(one) > 0 && b.size > 1 {
+		b.r.note(c, memoryEach, (all-one[len(one)-1])/float64(b.size-1))
+	}
 	b.r.note(c, threads, float64(p.threads()))
 	idle, err := b.rest(p, idleCPU)
 	if err != nil {

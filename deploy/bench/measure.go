@@ -125,16 +125,11 @@ func (b *bench) rest(p *pool, m measure) (perSecond time.Duration, err error) {
 	if b.idle == 0 || !p.c.judged && len(b.r[p.c.name][m]) > 0 {
 		return 0, nil
 	}
-	watch := b.idle
-	if p.c.needs == "" {
-		watch = min(watch, 5*time.Second) // a floor sleeps
-	}
 	before := p.cpu()
-	time.Sleep(watch)
+	time.Sleep(b.idle) // a floor too: what has slept is slower afterwards
 	used := p.cpu() - before
-	perSecond = time.Duration(float64(used) / watch.Seconds())
-	b.r.time(p.c, m, time.Duration(float64(perSecond)*b.idle.Seconds()))
-	return perSecond, nil
+	b.r.time(p.c, m, used)
+	return time.Duration(float64(used) / b.idle.Seconds()), nil
 }
 
 // killOne measures kill to successor, again and again, for ten seconds at most.

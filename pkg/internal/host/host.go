@@ -87,6 +87,8 @@ type proc struct {
 	main    int           // MAINPID: who is signalled, where it is another
 	timeout time.Duration // of one execution, as the process knows it
 	end     stage
+	// outputGone gives its output back; nil: there is nothing to give.
+	outputGone func()
 }
 
 // stage is how far the end of a process has come.
@@ -373,7 +375,12 @@ func (h *Host) Release(id lifecycle.ProcessID) {
 			return
 		}
 		h.notify.Close(id)
-		h.logs.Forget(id.Worker)
+		p.mu.Lock()
+		gone := p.outputGone
+		p.mu.Unlock()
+		if gone != nil {
+			gone()
+		}
 		h.queues.add(queueOf(id), queued{do: func() {
 			if p.hold() != nil {
 				if err := p.hold().release(); err != nil {

@@ -68,8 +68,8 @@ func (h *Host) spawn(p *proc, order supervisor.SpawnOrder) (pid int, err error) 
 	}
 	defer out.Close()
 	defer func() {
-		if err != nil { // not before: an older process of the worker may have its place
-			h.logs.Forget(p.id.Worker)
+		if err != nil && out.Gone != nil {
+			out.Gone()
 		}
 	}()
 	hold, err := h.hold.prepare(p.id, w)
@@ -106,7 +106,7 @@ func (h *Host) spawn(p *proc, order supervisor.SpawnOrder) (pid int, err error) 
 		return 0, err
 	}
 	p.mu.Lock()
-	p.first = pid
+	p.first, p.outputGone = pid, out.Gone
 	if p.end == living {
 		p.pid = pid
 	}

@@ -53,6 +53,9 @@ type Output struct {
 	Target         Target   // where the output really goes
 	// Identifier finds the output in the journal (journalctl -t).
 	Identifier string
+	// Gone is to be called once, when the process is gone or could not be started;
+	// nil: nothing is to be given back.
+	Gone func()
 }
 
 // Close closes the manager's copies, after the spawn.
@@ -162,10 +165,6 @@ func (h *Hub) Update(w *spec.Worker) {
 		k.file.limit(w)
 	}
 }
-
-// Forget gives back the worker's place among the journal streams. The host
-// calls it once for each Open that succeeded, when the process is gone.
-func (h *Hub) Forget(worker string) { h.journal.forget(worker) }
 
 // Reopen makes each log file be opened anew before the next write: somebody has
 // moved them away. It is noticed without Reopen too, a little later.

@@ -38,12 +38,11 @@ type journal struct {
 
 // ownStream is the stream of one worker. It is kept from one process to the
 // next: journald gives each of its streams to systemd to hold (FDSTORE), and
-// systemd forks a process to close one (async.c of both), which costs the machine
+// systemd forks a process to close one (its async.c), which costs the machine
 // more than the worker's own end and start.
 type ownStream struct {
-	fd    int
-	procs int       // that write to it, or beside it under overlap
-	idle  time.Time // when the last of them was gone
+	fd   int
+	idle time.Time // since when no process has it; zero: one has
 }
 
 func newJournal(socket, unit string) journal {
@@ -57,18 +56,15 @@ func newJournal(socket, unit string) journal {
 // most back-offs.
 const keepIdle = time.Minute
 
-// forget notes the end of a process. What it wrote last may have no line end,
-// and journald holds it back until there is one, or until somebody else writes
-// (LINE_BREAK_PID_CHANGE in journald-stream.c). An empty line is not stored.
-func (j *journal) forget(worker string) {
+// giveBack takes the stream of a process that is gone, if it is still the
+// worker's. What it wrote last may have no line end, and journald holds it back
+// until there is one, or until somebody else writes (LINE_BREAK_PID_CHANGE in
+// journald-stream.c). An empty line is not stored.
+func (j *journal) giveBack(worker string, o *ownStream) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	o := j.own[worker]
-	if o == nil {
-		return // it shared one
-	}
-	if o.procs--; o.procs > 0 {
-		return
+	if j.own[worker] != o {
+		return // there is another one by now
 	}
 	if unix.Sendto(o.fd, []byte("\n"), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil) != nil {
 		j.drop(worker)
@@ -80,7 +76,7 @@ func (j *journal) forget(worker string) {
 	}
 }
 
-// drop closes the worker's stream.
+// drop closes the worker's stream; a process that has it keeps its copy.
 func (j *journal) drop(worker string) {
 	unix.Close(j.own[worker].fd)
 	delete(j.own, worker)
@@ -94,26 +90,36 @@ func (j *journal) closeIdle() {
 		return // closed
 	}
 	j.sweep = nil
-	next := j.dropIdle(keepIdle)
-	if next > 0 {
-		j.sweep = time.AfterFunc(next, j.closeIdle)
-	}
-}
-
-// dropIdle closes the streams that have been idle for so long, and returns how
-// long until the next one will have been; 0: none is idle.
-func (j *journal) dropIdle(since time.Duration) (next time.Duration) {
+	var next time.Duration
 	for worker, o := range j.own {
-		if o.procs > 0 {
+		if o.idle.IsZero() {
 			continue
 		}
-		if left := since - time.Since(o.idle); left <= 0 {
+		if left := keepIdle - time.Since(o.idle); left <= 0 {
 			j.drop(worker)
 		} else if next == 0 || left < next {
 			next = left
 		}
 	}
-	return next
+	if next > 0 {
+		j.sweep = time.AfterFunc(next, j.closeIdle)
+	}
+}
+
+// makeRoom closes the stream that has been idle longest, if there is one.
+func (j *journal) makeRoom() {
+	if j.sweep == nil {
+		return
+	}
+	oldest := ""
+	for worker, o := range j.own {
+		if !o.idle.IsZero() && (oldest == "" || o.idle.Before(j.own[oldest].idle)) {
+			oldest = worker
+		}
+	}
+	if oldest != "" {
+		j.drop(oldest)
+	}
 }
 
 func (j *journal) close() {
@@ -126,6 +132,7 @@ func (j *journal) close() {
 	for worker := range j.own {
 		j.drop(worker)
 	}
+	j.own = nil // closed
 	for entry, fd := range j.shared {
 		unix.Close(fd)
 		delete(j.shared, entry)
@@ -139,7 +146,7 @@ func (h *Hub) openJournal(w *spec.Worker) (Output, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	name := w.Name
-	fd, shared, err := j.stream(w)
+	fd, own, err := j.stream(w)
 	if err != nil {
 		if !j.failing {
 			j.failing = true
@@ -147,7 +154,10 @@ func (h *Hub) openJournal(w *spec.Worker) (Output, error) {
 		}
 		return Output{}, err
 	}
-	if shared {
+	var gone func()
+	if own != nil {
+		gone = func() { j.giveBack(w.Name, own) }
+	} else {
 		name = w.Entry
 		if !j.told {
 			j.told = true
@@ -159,48 +169,51 @@ func (h *Hub) openJournal(w *spec.Worker) (Output, error) {
 		h.options.Problem(w.Name, fmt.Errorf("journal: %s takes streams again", j.socket))
 	}
 	f := os.NewFile(uintptr(fd), "journal stream of "+name)
-	return Output{Stdout: f, Stderr: f, Env: streamVariable(f), Target: Journal, Identifier: name}, nil
+	return Output{Stdout: f, Stderr: f, Env: streamVariable(f), Target: Journal, Identifier: name, Gone: gone}, nil
 }
 
-// stream is a descriptor of the stream for a process of w, for the caller to
-// close.
-func (j *journal) stream(w *spec.Worker) (fd int, shared bool, err error) {
-	o := j.own[w.Name]
-	if o == nil && len(j.own) >= j.most {
-		j.dropIdle(0)
+// stream is a descriptor of a stream for a process of w, for the caller to
+// close, and the worker's own stream, nil where it shares one.
+func (j *journal) stream(w *spec.Worker) (fd int, own *ownStream, err error) {
+	if j.own == nil {
+		return -1, nil, os.ErrClosed
 	}
-	if o == nil && len(j.own) >= j.most {
+	if j.own[w.Name] == nil && len(j.own) >= j.most {
+		j.makeRoom()
+	}
+	if j.own[w.Name] == nil && len(j.own) >= j.most {
 		fd, err = j.sharedStream(w.Entry)
-		return fd, true, err
+		return fd, nil, err
 	}
-	fd, err = j.ownStream(w.Name, o)
-	return fd, false, err
+	if own, err = j.ownStream(w.Name); err != nil {
+		return -1, nil, err
+	}
+	if fd, err = duplicateFD(own.fd); err != nil {
+		j.drop(w.Name)
+		return -1, nil, err
+	}
+	return fd, own, nil
 }
 
-// ownStream is a copy of the worker's stream, if no process has it; two that
-// write by turns would break each other's lines.
-func (j *journal) ownStream(worker string, o *ownStream) (fd int, err error) {
-	if o != nil && o.procs == 0 && (hungUp(o.fd) || unix.SetNonblock(o.fd, false) != nil) {
+// ownStream is the worker's stream, if no process has it and journald still does.
+// Else there is a new one: two processes that write by turns, under overlap, would
+// break each other's lines.
+func (j *journal) ownStream(worker string) (*ownStream, error) {
+	o := j.own[worker]
+	if o != nil && !o.idle.IsZero() && !hungUp(o.fd) && unix.SetNonblock(o.fd, false) == nil {
+		o.idle = time.Time{}
+		return o, nil
+	}
+	fd, err := j.connect(worker)
+	if err != nil {
+		return nil, err
+	}
+	if o != nil {
 		j.drop(worker)
-		o = nil
 	}
-	if o != nil && o.procs > 0 {
-		if fd, err = j.connect(worker); err == nil {
-			o.procs++
-		}
-		return fd, err
-	}
-	if o == nil {
-		o = &ownStream{idle: time.Now()}
-		if o.fd, err = j.connect(worker); err != nil {
-			return -1, err
-		}
-		j.own[worker] = o
-	}
-	if fd, err = duplicateFD(o.fd); err == nil {
-		o.procs++
-	}
-	return fd, err
+	o = &ownStream{fd: fd}
+	j.own[worker] = o
+	return o, nil
 }
 
 // sharedStream is a copy of the entry's stream, which is made anew when

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -116,7 +117,7 @@ func TestJournalStreamIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.Close()
-	h.Forget("q@1")
+	first.Gone()
 	second := open(t, h, worker("q@1", ""))
 	if flags, err := unix.FcntlInt(second.Stdout.Fd(), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
 		t.Errorf("the worker's writes do not wait: flags %x, %v", flags, err)
@@ -124,33 +125,47 @@ func TestJournalStreamIsKept(t *testing.T) {
 	if second.Env[0] != first.Env[0] {
 		t.Errorf("environment %q, then %q", first.Env, second.Env)
 	}
-	write(t, second.Stdout, "second\n")
+	write(t, second.Stdout, "second")
 
-	// Beside it, under overlap, no other writes to it.
-	beside := open(t, h, worker("q@1", ""))
-	if beside.Env[0] == second.Env[0] {
-		t.Errorf("two processes share %q", beside.Env)
+	// Its successor under overlap has another, which is the worker's from then on;
+	// the older one ends with its process.
+	third := open(t, h, worker("q@1", ""))
+	if third.Env[0] == second.Env[0] {
+		t.Errorf("two processes share %q", third.Env)
 	}
-	beside.Close()
-	h.Forget("q@1")
-	j.all(t, 1)
+	second.Close()
+	second.Gone()
+	const head = "q@1\n\n6\n1\n0\n0\n0\n"
+	if got, want := j.all(t, 1)[0], head+"no end\nsecond"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	write(t, third.Stdout, "third")
+	third.Close()
+	third.Gone()
+	fourth := open(t, h, worker("q@1", ""))
+	if fourth.Env[0] != third.Env[0] {
+		t.Errorf("environment %q, then %q", third.Env, fourth.Env)
+	}
 
 	// One that a process has ended is not handed on.
-	unix.Shutdown(int(second.Stdout.Fd()), unix.SHUT_WR)
-	second.Close()
-	h.Forget("q@1")
-	third := open(t, h, worker("q@1", ""))
-	write(t, third.Stdout, "third\n")
-	third.Close()
+	unix.Shutdown(int(fourth.Stdout.Fd()), unix.SHUT_WR)
+	fourth.Close()
+	fourth.Gone()
+	j.all(t, 2)
+	fifth := open(t, h, worker("q@1", ""))
+	write(t, fifth.Stdout, "fifth\n")
+	fifth.Close()
 	finish(t, h)
-	const head = "q@1\n\n6\n1\n0\n0\n0\n"
-	got := j.all(t, 3)
-	slices.Sort(got)
-	if want := []string{head, head + "no end\nsecond\n", head + "third\n"}; !slices.Equal(got, want) {
+	fifth.Gone() // too late
+	got := j.all(t, 3)[1:]
+	if want := []string{head + "third\n", head + "fifth\n"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if len(told.all()) != 0 {
 		t.Errorf("told %q", told.all())
+	}
+	if n := len(h.journal.own); n != 0 || h.journal.sweep != nil {
+		t.Errorf("%d streams are kept at the end", n)
 	}
 }
 
@@ -159,10 +174,12 @@ func TestIdleJournalStreamIsClosed(t *testing.T) {
 	j := newJournald(t)
 	h := begin(t, Options{Auto: Journal, JournalSocket: j.path})
 	for _, w := range []string{"q@0", "q@1", "q@2"} {
-		open(t, h, worker(w, "")).Close()
+		o := open(t, h, worker(w, ""))
+		o.Close()
+		if w != "q@2" {
+			o.Gone()
+		}
 	}
-	h.Forget("q@0")
-	h.Forget("q@1")
 	h.journal.mu.Lock()
 	h.journal.own["q@0"].idle = time.Now().Add(-keepIdle)
 	h.journal.own["q@1"].idle = time.Now().Add(-keepIdle + time.Hour)
@@ -183,10 +200,15 @@ func TestJournalStreamsAreShared(t *testing.T) {
 	var told problems
 	h := begin(t, Options{Auto: Journal, JournalSocket: j.path, Problem: told.tell})
 	h.journal.most = 3
+	gone := map[string][]func(){}
 	id := func(name string) string {
 		o := open(t, h, worker(name, ""))
 		defer o.Close()
 		write(t, o.Stdout, name+"\n")
+		if shares := o.Identifier != name; shares != (o.Gone == nil) {
+			t.Errorf("%s writes as %s: there is something to give back: %v", name, o.Identifier, o.Gone != nil)
+		}
+		gone[name] = append(gone[name], o.Gone)
 		return o.Identifier
 	}
 	for i, want := range []string{"q@0", "q@1", "q@2", "q", "q"} {
@@ -200,17 +222,17 @@ func TestJournalStreamsAreShared(t *testing.T) {
 	if said := told.all(); len(said) != 1 || !strings.Contains(said[0], "3 workers have a stream of their own") {
 		t.Errorf("told %q", said)
 	}
-	h.Forget("q@1")
+	gone["q@1"][0]()
 	if got := id("q@4"); got != "q" {
 		t.Errorf("one process of q@1 is left, and yet q@4 writes as %s", got)
 	}
-	h.Forget("q@4")
-	h.Forget("q@1")
+	gone["q@1"][1]()
+	gone["q@0"][0]()
 	if got := id("q@3"); got != "q@3" {
 		t.Errorf("a place is free, and yet it writes as %s", got)
 	}
-	for _, w := range []string{"q@0", "q@2", "q@3", "never"} {
-		h.Forget(w)
+	if h.journal.own["q@1"] != nil || h.journal.own["q@0"] == nil {
+		t.Errorf("not the stream that was idle longest gave way: %v are left", slices.Sorted(maps.Keys(h.journal.own)))
 	}
 	finish(t, h)
 	if n := len(h.journal.own); n != 0 {
